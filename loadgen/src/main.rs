@@ -1,0 +1,74 @@
+//! `leveret-loadgen`: loads an AMQP 0-9-1 broker and says what it bore.
+//!
+//! It must never be the bottleneck itself: a broker's core moves millions of messages per second,
+//! and one thread here has to publish and to consume that many. So publishes are stamped copies
+//! of a template, deliveries are hopped over rather than decoded, and each system call moves as
+//! much as it can. The map of the house, top down:
+//!
+//! ```text
+//! options     the command line, PerfTest's letters        uri       amqp://...
+//! scenario    a run from beginning to end                 topology  exchange and queues of a run
+//!   throughput, latency                                   report    live lines, summary, JSON
+//! worker      a thread: an epoll loop                     run       what the threads share
+//! connection  one socket's turn: a read, a write          stats     counters and histograms
+//! producer    allowances and stamps                       schedule  open-loop due times
+//! consumer    acks and latencies                          confirms  unconfirmed publishes
+//! output      bytes still to write                        client    blocking handshake and calls
+//! wire        templates and the scanner                   clock
+//! ```
+
+mod client;
+mod clock;
+mod confirms;
+mod connection;
+mod consumer;
+mod options;
+mod output;
+mod producer;
+mod report;
+mod run;
+mod scenario;
+mod schedule;
+mod stats;
+mod topology;
+mod uri;
+mod wire;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::options::Options;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            let asked_for = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            return if asked_for {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+        }
+    };
+    match options
+        .into_settings()
+        .and_then(|settings| scenario::run(&settings))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leveret-loadgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

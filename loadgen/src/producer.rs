@@ -1,0 +1,229 @@
+//! The publishing side of one connection: whose turn it is, how many messages may go, and their
+//! stamps.
+
+use crate::confirms::ConfirmWindow;
+use crate::options::Settings;
+use crate::output::Output;
+use crate::schedule::Schedule;
+use crate::stats::Tally;
+use crate::wire::{Publication, PublishTemplate};
+
+/// One producer connection's channels.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    channels: Vec<PublishChannel>,
+    /// The channel whose turn it is.
+    next: usize,
+    /// Messages per write.
+    batch: u64,
+    /// Whether each confirm's latency counts, or one per confirm frame.
+    every_latency: bool,
+}
+
+#[derive(Debug)]
+struct PublishChannel {
+    number: u16,
+    /// One for each queue of this channel, used in turn.
+    templates: Vec<PublishTemplate>,
+    published: u64,
+    limit: u64,
+    rate: Option<(f64, f64)>,
+    /// Laid down when the run begins.
+    schedule: Option<Schedule>,
+    window: Option<ConfirmWindow>,
+    /// The server asked for a pause by channel.flow.
+    paused: bool,
+}
+
+impl Producer {
+    /// The producer connection with this index; `queues[channel]` are the names that each of its
+    /// channels publishes to. One write gathers up to `write_bytes`, one message at least.
+    pub(crate) fn new(
+        settings: &Settings,
+        index: usize,
+        queues: &[Vec<String>],
+        frame_max: usize,
+        write_bytes: usize,
+    ) -> Self {
+        let producers = f64::from(settings.producers) * f64::from(settings.producer_channels);
+        let channels: Vec<_> = queues
+            .iter()
+            .zip(1u16..)
+            .map(|(queues, number)| {
+                let position =
+                    index * usize::from(settings.producer_channels) + usize::from(number) - 1;
+                PublishChannel {
+                    number,
+                    templates: templates(settings, number, queues, frame_max),
+                    published: 0,
+                    limit: settings.producer_messages.unwrap_or(u64::MAX),
+                    rate: settings
+                        .rate
+                        .map(|rate| (rate, position as f64 / producers)),
+                    schedule: None,
+                    window: settings.confirm.map(ConfirmWindow::new),
+                    paused: false,
+                }
+            })
+            .collect();
+        let message_bytes = channels[0].templates[0].bytes().len();
+        let batch = (write_bytes / message_bytes).max(1) as u64;
+        Self {
+            channels,
+            next: 0,
+            batch,
+            every_latency: settings.records_every_latency(),
+        }
+    }
+
+    /// The run begins: schedules count from here.
+    pub(crate) fn begin(&mut self, now_ns: u64) {
+        for channel in &mut self.channels {
+            channel.schedule = channel
+                .rate
+                .map(|(rate, phase)| Schedule::new(now_ns, rate, phase));
+        }
+    }
+
+    /// Lays out what the next channel in turn may publish now; returns the number of messages.
+    pub(crate) fn fill(&mut self, now_ns: u64, output: &mut Output) -> u64 {
+        let channels = self.channels.len();
+        for _ in 0..channels {
+            let channel = &mut self.channels[self.next];
+            self.next = (self.next + 1) % channels;
+            let count = channel.allowance(now_ns, self.batch);
+            if count > 0 {
+                channel.lay_out(now_ns, count, output);
+                return count;
+            }
+        }
+        0
+    }
+
+    /// When there is next something to publish: now, at a due time, or not before an event.
+    pub(crate) fn next_due_ns(&self, now_ns: u64) -> Option<u64> {
+        let due = self
+            .channels
+            .iter()
+            .filter(|channel| channel.allowance(u64::MAX, 1) > 0);
+        due.map(|channel| {
+            channel
+                .schedule
+                .map_or(now_ns, |schedule| schedule.due_at_ns(channel.published))
+        })
+        .min()
+    }
+
+    /// Whether every channel has published its -C messages, and has them confirmed.
+    pub(crate) fn is_done(&self) -> bool {
+        let done = |channel: &PublishChannel| {
+            channel.published == channel.limit
+                && channel.window.as_ref().is_none_or(ConfirmWindow::is_empty)
+        };
+        self.channels.iter().all(done)
+    }
+
+    /// A confirm arrived.
+    #[inline]
+    pub(crate) fn settled(
+        &mut self,
+        now_ns: u64,
+        channel: u16,
+        (sequence, multiple, accepted): (u64, bool, bool),
+        tally: &mut Tally,
+    ) {
+        let channel = self.channels.get_mut(usize::from(channel).wrapping_sub(1));
+        let Some(window) = channel.and_then(|channel| channel.window.as_mut()) else {
+            return;
+        };
+        let mut settled = 0;
+        window.settle(sequence, multiple, |time_ns| {
+            settled += 1;
+            if self.every_latency || settled == 1 {
+                tally
+                    .confirm_latencies_ns
+                    .push(now_ns.saturating_sub(time_ns));
+            }
+        });
+        *(if accepted {
+            &mut tally.confirmed
+        } else {
+            &mut tally.nacked
+        }) += settled;
+    }
+
+    /// channel.flow arrived.
+    pub(crate) fn pause(&mut self, channel: u16, paused: bool) {
+        if let Some(channel) = self.channels.get_mut(usize::from(channel).wrapping_sub(1)) {
+            channel.paused = paused;
+        }
+    }
+}
+
+impl PublishChannel {
+    /// How many messages may go now, `most` at most.
+    fn allowance(&self, now_ns: u64, most: u64) -> u64 {
+        if self.paused {
+            return 0;
+        }
+        let room = self.window.as_ref().map_or(u64::MAX, ConfirmWindow::room);
+        let most = most.min(room).min(self.limit - self.published);
+        match (&self.schedule, most) {
+            (Some(schedule), 1..) if now_ns != u64::MAX => {
+                schedule.due(now_ns, self.published, most)
+            }
+            _ => most,
+        }
+    }
+
+    /// Without a schedule a whole fill has one time: a clock read for each message would cost
+    /// more than the message.
+    fn lay_out(&mut self, now_ns: u64, count: u64, output: &mut Output) {
+        let sequences = self.published..self.published + count;
+        let time_ns = |sequence| {
+            self.schedule
+                .map_or(now_ns, |schedule| schedule.due_at_ns(sequence))
+        };
+        if let [template] = &self.templates[..] {
+            let messages = output.lay(self.number, template, count as usize);
+            let stamp = template.stamp();
+            for (message, sequence) in messages
+                .chunks_exact_mut(template.bytes().len())
+                .zip(sequences.clone())
+            {
+                stamp.write(message, time_ns(sequence), sequence);
+            }
+        } else {
+            output.begin_mixed();
+            for sequence in sequences.clone() {
+                let template = &self.templates[sequence as usize % self.templates.len()];
+                template
+                    .stamp()
+                    .write(output.push_mixed(template), time_ns(sequence), sequence);
+            }
+        }
+        if let Some(window) = &mut self.window {
+            sequences.for_each(|sequence| window.push(time_ns(sequence)));
+        }
+        self.published += count;
+    }
+}
+
+fn templates(
+    settings: &Settings,
+    channel: u16,
+    queues: &[String],
+    frame_max: usize,
+) -> Vec<PublishTemplate> {
+    let template = |queue: &String| {
+        let publication = Publication {
+            exchange: &settings.exchange,
+            routing_key: settings.routing_key_of(queue),
+            mandatory: settings.mandatory,
+            persistent: settings.persistent,
+            size_bytes: settings.size_bytes,
+        };
+        PublishTemplate::new(channel, &publication, frame_max)
+    };
+    queues.iter().map(template).collect()
+}

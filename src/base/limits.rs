@@ -1,0 +1,60 @@
+//! Every bound of the broker, with its unit and its reason. Nothing grows without one.
+
+use std::time::Duration;
+
+/// Largest frame we propose, in bytes, head and end octet included (RabbitMQ's default).
+pub const FRAME_MAX: u32 = 131_072;
+/// Smallest `frame_max` a client may ask for: AMQP 0-9-1 says 4096 (FRAME-MIN-SIZE), and so do the
+/// clients of RabbitMQ before 4.1.
+pub const FRAME_MIN: u32 = 4096;
+/// Head and end octet of a frame: not counted by many clients when they keep to `frame_max`, so a
+/// frame may be longer by this much, as with RabbitMQ.
+pub const FRAME_OVERHEAD: usize = 8;
+/// Channels a connection may have open (RabbitMQ's default).
+pub const CHANNEL_MAX: u16 = 2047;
+/// Heartbeat interval we propose (RabbitMQ's default).
+pub const HEARTBEAT: Duration = Duration::from_secs(60);
+/// From accept to `connection.open-ok`, whatever the client does in between (RabbitMQ's default).
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long we wait for `close-ok` before the socket is closed anyway (RabbitMQ's closing timeout is
+/// 30 s; a shutdown must end within 5 s).
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest body, in bytes (RabbitMQ 4's `max_message_size`).
+pub const MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bodies from this size up are received into buffers of their own and shared; smaller ones are
+/// copied. A copy of 8 KiB costs about as much as the bookkeeping of a shared buffer.
+pub const LARGE_BODY_BYTES: usize = 8 * 1024;
+/// Bytes that one core reads from a socket at once: large enough that the system call doesn't
+/// count, small enough that one socket can't hold up the turn.
+pub const LANDING_BYTES: usize = 256 * 1024;
+/// Depth of tables and arrays within a table: deeper ones have no use and cost a stack.
+pub const TABLE_DEPTH_MAX: usize = 32;
+/// Bytes of frames that wait behind a channel's open question before the session stops reading:
+/// one largest frame and what was in the buffer with it.
+pub const DEFERRED_BYTES_MAX: usize = 512 * 1024;
+/// Deliveries that one shard may have on their way to one session: bounds the session's output.
+pub const WINDOW_MESSAGES: u32 = 4096;
+/// Bytes that one shard may have on their way to one session (one message may exceed it).
+pub const WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of output at which a session stops reading: its client sends requests and takes no answers.
+pub const OUTPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes in an outbox at which the sessions that feed that peer are not read.
+pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Batches in a ring between two cores. Few are ever there: a batch holds all that one turn sends.
+pub const RING_BATCHES: usize = 64;
+/// Consumers that one channel may have.
+pub const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
+/// Bytes of publishes and acks that a transaction may hold before it is refused.
+pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Deliveries that one channel may leave unacknowledged: delivery then pauses until it settles some.
+pub const UNACKED_PER_CHANNEL_MAX: usize = 4_000_000;
+/// Steps of a job whose size grows with a queue (purge, requeue) that one turn takes.
+pub const JOB_STEPS_PER_TURN: usize = 10_000;
+/// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by
+/// itself; this bounds the work of one publish.
+pub const EXCHANGE_HOPS_MAX: usize = 1000;
+/// Bytes of contents that a connection may have begun and not completed, over all its channels: some
+/// of the largest messages, and not 2047 of them.
+pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Cores: a channel keeps a bit for each.
+pub const CORES_MAX: u16 = 64;

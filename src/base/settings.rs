@@ -1,0 +1,86 @@
+//! What the operator decided, as the pure rooms see it: parsed and checked by `config`, the same on
+//! every core, unchanged while the broker runs.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Name, limits};
+
+/// Limits offered to clients, vhosts and users.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Largest frame offered in `connection.tune`, in bytes.
+    pub frame_max: u32,
+    /// Channels a connection may have open.
+    pub channel_max: u16,
+    /// Heartbeat interval offered, in whole seconds; 0 is none.
+    pub heartbeat_s: u16,
+    /// From accept to `connection.open-ok`.
+    pub handshake_timeout: Duration,
+    /// Largest message body in bytes.
+    pub message_bytes_max: u64,
+    /// Every vhost by name; `/` is always there.
+    pub vhosts: Vec<Name>,
+    /// Who may log in.
+    pub users: Vec<User>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            frame_max: limits::FRAME_MAX,
+            channel_max: limits::CHANNEL_MAX,
+            heartbeat_s: limits::HEARTBEAT.as_secs() as u16,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            vhosts: vec![Name::from("/")],
+            users: vec![User {
+                name: "guest".to_owned(),
+                password: Secret::new("guest"),
+                vhosts: vec![Name::from("/")],
+                loopback_only: true,
+            }],
+        }
+    }
+}
+
+/// A user of the configuration file.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// As given in SASL.
+    pub name: String,
+    /// In the clear, as it stands in the file.
+    pub password: Secret,
+    /// The vhosts that the user may open (the file's `vhost_pattern`, matched once at start).
+    pub vhosts: Vec<Name>,
+    /// Whether the user may connect from this machine only (`loopback_users`).
+    pub loopback_only: bool,
+}
+
+/// Text that is never printed.
+#[derive(Clone)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps the text.
+    pub fn new(text: &str) -> Self {
+        Self(Box::from(text))
+    }
+
+    /// Compares in a time that depends on the lengths only.
+    pub fn matches(&self, other: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let mut difference = own.len() ^ other.len();
+        for (at, byte) in other.iter().enumerate() {
+            let expected = own.get(at).copied().unwrap_or(0);
+            difference |= usize::from(byte ^ expected);
+        }
+        difference == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}

@@ -1,0 +1,248 @@
+//! One core's share of the broker: its sessions, its shard, its copy of the topology, and on core 0
+//! the catalog. PURE: bytes and mail in, bytes and mail out, and the time is an argument.
+//!
+//! The runtime (or the simulator) drives it in turns:
+//!
+//! ```text
+//! deliver_mail / receive / disconnected / expire      inputs, each run to completion
+//! settle                                              own mail, until none is left
+//! take_mail per peer, next_dirty + output per socket  outputs, once a turn
+//! ```
+
+mod catalog;
+mod postman;
+mod sessions;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use catalog::Catalog;
+use sessions::Sessions;
+
+use crate::base::{CoreId, Settings, Time};
+use crate::mail::{Mail, Outbox};
+use crate::model::Topology;
+use crate::session::{Output, Scratch, Session, SessionContext};
+use crate::shard::Shard;
+
+pub use crate::session::SocketFate;
+
+/// A place in the core's table of sessions, valid from [`Core::connect`] until the runtime has called
+/// [`Core::disconnected`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionIndex(pub u32);
+
+/// One core's share of the broker.
+pub struct Core {
+    id: CoreId,
+    settings: Arc<Settings>,
+    topology: Topology,
+    outbox: Outbox,
+    shard: Shard,
+    catalog: Option<Catalog>,
+    sessions: Sessions,
+    scratch: Scratch,
+    timers: BTreeSet<(Time, SessionIndex)>,
+    /// Takes the place of own mail while that is handled.
+    spare: Box<Mail>,
+}
+
+impl Core {
+    /// A broker core that knows the vhosts of `settings` and nothing else. `seed` feeds hash tables
+    /// and generated names; give each core the same one.
+    pub fn new(core: CoreId, cores: u16, settings: Arc<Settings>, seed: u64) -> Self {
+        let topology = Topology::new(&settings.vhosts, seed);
+        Self {
+            id: core,
+            topology,
+            outbox: Outbox::new(core, cores),
+            shard: Shard::default(),
+            catalog: (core == CoreId::CATALOG).then(|| Catalog::new(cores, seed)),
+            sessions: Sessions::new(core),
+            scratch: Scratch::default(),
+            timers: BTreeSet::new(),
+            spare: Box::default(),
+            settings,
+        }
+    }
+
+    /// A socket was accepted. `loopback`: whether the peer is on this machine.
+    pub fn connect(&mut self, now: Time, loopback: bool) -> SessionIndex {
+        let settings = Arc::clone(&self.settings);
+        let index = self
+            .sessions
+            .add(|id| Session::new(id, loopback, now, &settings));
+        self.schedule(now + settings.handshake_timeout, index);
+        index
+    }
+
+    /// Bytes came from a session's socket. All complete frames are handled, the rest is kept.
+    pub fn receive(&mut self, now: Time, session: SessionIndex, bytes: &[u8]) {
+        self.with_session(now, session, |session, context| {
+            session.receive(bytes, context);
+        });
+    }
+
+    /// While a large body is coming in: the buffer that the next bytes of the socket belong in
+    /// (non-empty), to be followed by [`Core::received_in_place`]. Saves the copy of `receive`.
+    pub fn landing(&mut self, session: SessionIndex) -> Option<&mut [u8]> {
+        self.sessions.at(session)?.landing()
+    }
+
+    /// `count` bytes were received into the buffer given by [`Core::landing`].
+    pub fn received_in_place(&mut self, now: Time, session: SessionIndex, count: usize) {
+        self.with_session(now, session, |session, context| {
+            session.received_in_place(count, context);
+        });
+    }
+
+    /// How many bytes may be read from the session's socket in this turn; 0: leave it alone for now
+    /// (its channels wait, its output or an outbox is full). Ask again next turn.
+    pub fn read_budget(&self, session: SessionIndex) -> usize {
+        self.sessions
+            .get(session)
+            .map_or(0, |session| session.read_budget(&self.outbox))
+    }
+
+    /// The socket is gone (closed by the peer, by an error, or as [`SocketFate`] asked).
+    pub fn disconnected(&mut self, now: Time, session: SessionIndex) {
+        self.with_session(now, session, |session, context| {
+            session.disconnected(context);
+        });
+        self.sessions.socket_is_gone(session);
+    }
+
+    /// A batch from another core. Handled wholly; left empty, to be given back to its sender.
+    pub fn deliver_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
+        self.handle_mail(now, from, mail);
+    }
+
+    /// Handles the core's own mail until none is left. Call at the end of each turn's inputs.
+    pub fn settle(&mut self, now: Time) {
+        /// Mail answers mail, but not for long; what is left then waits for the next turn.
+        const ROUNDS_MAX: usize = 32;
+        self.shard.work();
+        for _ in 0..ROUNDS_MAX {
+            if !self.outbox.has_mail(self.id) {
+                break;
+            }
+            let spare = std::mem::take(&mut self.spare);
+            let mut mail = self.outbox.take(self.id, spare);
+            self.handle_mail(now, self.id, &mut mail);
+            self.spare = mail;
+        }
+    }
+
+    /// The batch for `peer`, if there is anything in it; `spare` (empty) takes its place. Call it
+    /// only when the ring to `peer` has room: what isn't taken stays and grows.
+    pub fn take_mail(
+        &mut self,
+        peer: CoreId,
+        spare: impl FnOnce() -> Box<Mail>,
+    ) -> Option<Box<Mail>> {
+        (peer != self.id && self.outbox.has_mail(peer)).then(|| self.outbox.take(peer, spare()))
+    }
+
+    /// The next session whose output or fate may have changed since it was last named here.
+    pub fn next_dirty(&mut self, now: Time) -> Option<SessionIndex> {
+        let index = self.sessions.next_dirty()?;
+        self.with_clean_session(now, index, |session, context| session.end_turn(context));
+        Some(index)
+    }
+
+    /// What is to be written to the session's socket, and what is to become of it.
+    pub fn output(&mut self, session: SessionIndex) -> Option<(&mut Output, SocketFate)> {
+        Some(self.sessions.at(session)?.output())
+    }
+
+    /// The session's output was written as far as the socket took it: gives credit back.
+    pub fn written(&mut self, now: Time, session: SessionIndex) {
+        self.with_clean_session(now, session, |session, context| session.written(context));
+    }
+
+    /// When [`Core::expire`] wants to be called next.
+    pub fn next_timer(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    /// Handles every timer that is due.
+    pub fn expire(&mut self, now: Time) {
+        while let Some(&(time, index)) = self.timers.first() {
+            if time > now {
+                break;
+            }
+            self.timers.pop_first();
+            if !self.sessions.is_due(index, time) {
+                continue;
+            }
+            let mut next = None;
+            self.with_session(now, index, |session, context| {
+                next = session.on_timer(context);
+            });
+            if let Some(next) = next {
+                self.schedule(next, index);
+            }
+        }
+    }
+
+    /// Whether there is work left that needs no further input (own mail, a resumable job).
+    pub fn has_work(&self) -> bool {
+        self.outbox.has_mail(self.id) || self.shard.has_work()
+    }
+
+    /// Tells every client 320 CONNECTION_FORCED. Done when [`Core::session_count`] is 0.
+    pub fn shut_down(&mut self, now: Time) {
+        for index in self.sessions.indices() {
+            self.with_session(now, index, |session, context| session.shut_down(context));
+        }
+    }
+
+    /// Sessions that are not yet forgotten: their sockets are not reported gone, or other cores still
+    /// hold something of theirs.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Runs `act` on a session and notes that it may have something to write.
+    fn with_session(
+        &mut self,
+        now: Time,
+        index: SessionIndex,
+        act: impl FnOnce(&mut Session, &mut SessionContext<'_>),
+    ) {
+        self.with_clean_session(now, index, act);
+        self.sessions.mark_dirty(index);
+    }
+
+    fn with_clean_session(
+        &mut self,
+        now: Time,
+        index: SessionIndex,
+        act: impl FnOnce(&mut Session, &mut SessionContext<'_>),
+    ) {
+        let Some(session) = self.sessions.at(index) else {
+            return;
+        };
+        let mut context = SessionContext {
+            now,
+            topology: &self.topology,
+            outbox: &mut self.outbox,
+            settings: &self.settings,
+            scratch: &mut self.scratch,
+        };
+        act(session, &mut context);
+        if let Some(deadline) = session.take_new_deadline() {
+            self.schedule(deadline, index);
+        }
+        self.sessions.forget_if_finished(index);
+    }
+
+    /// The session's timer; one that was set before doesn't count any more.
+    fn schedule(&mut self, time: Time, index: SessionIndex) {
+        self.sessions.set_due(index, time);
+        self.timers.insert((time, index));
+    }
+}

@@ -1,0 +1,170 @@
+//! Takes mail apart: each record to the room it is for.
+
+use super::{Core, SessionIndex};
+use crate::base::{CoreId, SessionId, Time};
+use crate::mail::{Batch, Mail, NumberedChange, ToCatalog, ToSession};
+use crate::model::Change;
+use crate::session::{Session, SessionContext};
+use crate::shard::ShardContext;
+
+impl Core {
+    /// Handles a mail from any core, this one included, and leaves it empty.
+    pub(super) fn handle_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
+        for change in mail.to_replica.drain(..) {
+            self.carry_out(&change);
+        }
+        for record in mail.to_catalog.drain(..) {
+            self.to_catalog(record);
+        }
+        if !mail.to_shard.is_empty() {
+            let mut context = ShardContext {
+                topology: &self.topology,
+                outbox: &mut self.outbox,
+            };
+            self.shard.handle(mail, &mut context);
+        }
+        if !mail.to_session.is_empty() {
+            self.to_sessions(now, from, &mut mail.to_session);
+        }
+        mail.clear();
+    }
+
+    fn to_sessions(&mut self, now: Time, from: CoreId, batch: &mut Batch<ToSession>) {
+        let mut records = batch.take_records();
+        for record in records.drain(..) {
+            match record {
+                ToSession::Deliver(deliver) => {
+                    let id = deliver.session;
+                    if let Some(session) = self.sessions.of(id) {
+                        let message = batch.message(&deliver.message);
+                        session.deliver(from, &deliver, &message);
+                        self.sessions.mark_dirty(SessionIndex(id.index));
+                    }
+                }
+                ToSession::Confirmed {
+                    session,
+                    channel,
+                    upto,
+                } => self.tell(now, session, |session, _| {
+                    session.confirmed(from, channel, upto);
+                }),
+                ToSession::Answer {
+                    session,
+                    channel,
+                    answer,
+                } => self.tell(now, session, |session, context| {
+                    session.answered(channel, *answer, context);
+                }),
+                ToSession::Hungry {
+                    session,
+                    channel,
+                    consumer,
+                } => self.tell(now, session, |session, context| {
+                    session.hungry(channel, consumer, context);
+                }),
+                ToSession::Surrender {
+                    session,
+                    channel,
+                    consumer,
+                    credits,
+                } => self.tell(now, session, |session, context| {
+                    session.surrendered(channel, consumer, credits, context);
+                }),
+                ToSession::ConsumerCancelled {
+                    session,
+                    channel,
+                    consumer,
+                } => self.tell(now, session, |session, _| {
+                    session.consumer_cancelled(channel, consumer);
+                }),
+                ToSession::Ease { session } => {
+                    self.tell(now, session, |session, _| session.ease());
+                }
+            }
+        }
+        batch.restore_records(records);
+    }
+
+    fn tell(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        act: impl FnOnce(&mut Session, &mut SessionContext<'_>),
+    ) {
+        if self.sessions.of(id).is_some() {
+            self.with_session(now, SessionIndex(id.index), act);
+        }
+    }
+
+    fn to_catalog(&mut self, record: ToCatalog) {
+        let Some(catalog) = &mut self.catalog else {
+            return;
+        };
+        let (topology, outbox) = (&self.topology, &mut self.outbox);
+        let changes = match record {
+            ToCatalog::Request {
+                session,
+                channel,
+                request,
+            } => catalog.request(session, channel, &request, topology, outbox),
+            ToCatalog::DeleteQueue {
+                owner,
+                queue,
+                touched,
+                asked_by,
+            } => catalog.delete_queue(owner, queue, touched, asked_by, topology, outbox),
+            ToCatalog::Applied {
+                core,
+                number,
+                messages_deleted,
+            } => {
+                catalog.applied(core, number, messages_deleted, outbox);
+                return;
+            }
+        };
+        for change in &changes {
+            self.carry_out(change);
+        }
+    }
+
+    /// Carries a change of the topology out on this core, and reports it.
+    fn carry_out(&mut self, change: &NumberedChange) {
+        let (number, change) = match change {
+            NumberedChange::Change { number, change } => (*number, change),
+            NumberedChange::Unfreeze(queue) => {
+                let mut context = ShardContext {
+                    topology: &self.topology,
+                    outbox: &mut self.outbox,
+                };
+                self.shard.unfreeze(*queue, &mut context);
+                return;
+            }
+        };
+        let mut messages_deleted = 0;
+        match change {
+            Change::CreateQueue { id, definition } if definition.owner == self.id => {
+                self.shard.create(*id, definition);
+            }
+            Change::DeleteQueue { id } => {
+                let owner = self.topology.queue(*id).map(|found| found.owner);
+                if owner == Some(self.id) {
+                    let mut context = ShardContext {
+                        topology: &self.topology,
+                        outbox: &mut self.outbox,
+                    };
+                    messages_deleted = self.shard.delete(*id, &mut context);
+                }
+            }
+            _ => {}
+        }
+        self.topology.apply(change);
+        self.outbox
+            .to(CoreId::CATALOG)
+            .to_catalog
+            .push(ToCatalog::Applied {
+                core: self.id,
+                number,
+                messages_deleted,
+            });
+    }
+}

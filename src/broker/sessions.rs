@@ -1,0 +1,142 @@
+//! The table of a core's sessions. A place is reused when its session has left nothing behind on any
+//! core, with the next generation.
+
+use super::SessionIndex;
+use crate::base::{CoreId, SessionId, Time};
+use crate::session::Session;
+
+/// All sessions of a core.
+pub(super) struct Sessions {
+    core: CoreId,
+    places: Vec<Place>,
+    vacant: Vec<u32>,
+    /// Sessions that may have something to write.
+    dirty: Vec<SessionIndex>,
+}
+
+#[derive(Default)]
+struct Place {
+    generation: u32,
+    session: Option<Box<Session>>,
+    is_dirty: bool,
+    due: Time,
+    socket_is_gone: bool,
+}
+
+impl Sessions {
+    pub(super) fn new(core: CoreId) -> Self {
+        Self {
+            core,
+            places: Vec::new(),
+            vacant: Vec::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.vacant.len()
+    }
+
+    pub(super) fn add(&mut self, make: impl FnOnce(SessionId) -> Session) -> SessionIndex {
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            self.places.len() as u32 - 1
+        });
+        let place = &mut self.places[index as usize];
+        // From 1 up: shards take generation 0 for nobody.
+        place.generation = place.generation.wrapping_add(1).max(1);
+        place.socket_is_gone = false;
+        place.session = Some(Box::new(make(SessionId {
+            core: self.core,
+            index,
+            generation: place.generation,
+        })));
+        SessionIndex(index)
+    }
+
+    #[inline]
+    pub(super) fn at(&mut self, index: SessionIndex) -> Option<&mut Session> {
+        self.places
+            .get_mut(index.0 as usize)?
+            .session
+            .as_deref_mut()
+    }
+
+    pub(super) fn get(&self, index: SessionIndex) -> Option<&Session> {
+        self.places.get(index.0 as usize)?.session.as_deref()
+    }
+
+    /// The session that mail is for; none if it is gone.
+    #[inline]
+    pub(super) fn of(&mut self, id: SessionId) -> Option<&mut Session> {
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.generation != id.generation {
+            return None;
+        }
+        place.session.as_deref_mut()
+    }
+
+    pub(super) fn indices(&self) -> Vec<SessionIndex> {
+        let places = self.places.iter().enumerate();
+        places
+            .filter(|(_, place)| place.session.is_some())
+            .map(|(index, _)| SessionIndex(index as u32))
+            .collect()
+    }
+
+    /// When the session's timer is due.
+    pub(super) fn set_due(&mut self, index: SessionIndex, time: Time) {
+        if let Some(place) = self.places.get_mut(index.0 as usize) {
+            place.due = time;
+        }
+    }
+
+    /// Whether the session's timer is the one that was set for this time.
+    pub(super) fn is_due(&self, index: SessionIndex, time: Time) -> bool {
+        let place = self.places.get(index.0 as usize);
+        place.is_some_and(|place| place.due == time && place.session.is_some())
+    }
+
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, index: SessionIndex) {
+        if let Some(place) = self.places.get_mut(index.0 as usize)
+            && !place.is_dirty
+        {
+            place.is_dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    pub(super) fn next_dirty(&mut self) -> Option<SessionIndex> {
+        while let Some(index) = self.dirty.pop() {
+            let place = &mut self.places[index.0 as usize];
+            place.is_dirty = false;
+            if place.session.is_some() && !place.socket_is_gone {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    pub(super) fn socket_is_gone(&mut self, index: SessionIndex) {
+        if let Some(place) = self.places.get_mut(index.0 as usize) {
+            place.socket_is_gone = true;
+        }
+        self.forget_if_finished(index);
+    }
+
+    /// Gives the place of a session free that is through with everything.
+    pub(super) fn forget_if_finished(&mut self, index: SessionIndex) {
+        let Some(place) = self.places.get_mut(index.0 as usize) else {
+            return;
+        };
+        if place.socket_is_gone
+            && place
+                .session
+                .take_if(|session| session.is_finished())
+                .is_some()
+        {
+            self.vacant.push(index.0);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a core has to say to each core, itself included, since the last push.
+
+use super::Mail;
+use crate::base::{CoreId, limits};
+
+/// One mail for each core.
+#[derive(Debug)]
+pub struct Outbox {
+    own: CoreId,
+    mails: Vec<Box<Mail>>,
+}
+
+impl Outbox {
+    /// An empty outbox of core `own` among `cores`.
+    pub fn new(own: CoreId, cores: u16) -> Self {
+        Self {
+            own,
+            mails: (0..cores).map(|_| Box::default()).collect(),
+        }
+    }
+
+    /// The core that writes here.
+    pub fn own(&self) -> CoreId {
+        self.own
+    }
+
+    /// Every core.
+    pub fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
+        (0..self.mails.len() as u16).map(CoreId)
+    }
+
+    /// What is written to `core`, to be added to.
+    pub fn to(&mut self, core: CoreId) -> &mut Mail {
+        &mut self.mails[core.index()]
+    }
+
+    /// Whether anything waits for `core`.
+    pub fn has_mail(&self, core: CoreId) -> bool {
+        !self.mails[core.index()].is_empty()
+    }
+
+    /// Whether so much waits for `core` that nobody should add to it who can wait.
+    pub fn is_overfull(&self, core: CoreId) -> bool {
+        self.mails[core.index()].size() > limits::OUTBOX_BYTES_MAX
+    }
+
+    /// Takes what is written to `core`; `empty` takes its place.
+    pub fn take(&mut self, core: CoreId, empty: Box<Mail>) -> Box<Mail> {
+        std::mem::replace(&mut self.mails[core.index()], empty)
+    }
+}

@@ -1,0 +1,54 @@
+//! To the catalog on core 0, and from it to every core's copy of the topology.
+
+use crate::base::{CoreId, QueueId, SessionId};
+use crate::model::Change;
+use crate::model::decide::Request;
+
+/// A request to create or delete, or a report that a change was carried out.
+#[derive(Debug)]
+pub enum ToCatalog {
+    /// A session asks; answered by [`Answer`](super::Answer) to this channel.
+    Request {
+        /// Who asks.
+        session: SessionId,
+        /// Which of its channels.
+        channel: u16,
+        /// What.
+        request: Request,
+    },
+    /// The owner of a queue has frozen it and proposes to delete it.
+    DeleteQueue {
+        /// The owner.
+        owner: CoreId,
+        /// The queue.
+        queue: QueueId,
+        /// The queue's touch count that the owner saw: a later declare refuses the proposal. None:
+        /// a client asked for it, nothing refuses it.
+        touched: Option<u64>,
+        /// The channel that waits for `queue.delete-ok`.
+        asked_by: Option<(SessionId, u16)>,
+    },
+    /// A core has carried out all changes up to `number`.
+    Applied {
+        /// The core.
+        core: CoreId,
+        /// The last change carried out.
+        number: u64,
+        /// How many ready messages went with queues that this core owned.
+        messages_deleted: u64,
+    },
+}
+
+/// From the catalog to each core.
+#[derive(Clone, Debug)]
+pub enum NumberedChange {
+    /// Carry this out, then report.
+    Change {
+        /// Position in the one order of all changes.
+        number: u64,
+        /// What changes.
+        change: Change,
+    },
+    /// To the owner: the proposal to delete was refused, the queue lives on.
+    Unfreeze(QueueId),
+}

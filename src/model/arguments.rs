@@ -1,0 +1,598 @@
+//! Arguments of declarations and bindings: kept as bytes to compare and to give back, read into types
+//! at the door, with RabbitMQ's checks (`rabbit_amqqueue:check_declare_arguments`) and its texts.
+
+use std::sync::Arc;
+
+use crate::amqp::error::{ChannelError, ConnectionError};
+use crate::amqp::table::{Table, Value};
+use crate::base::Name;
+
+/// A field table, owned, with its fields sorted by name: equal bytes are equal arguments.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Arguments(Option<Arc<[u8]>>);
+
+impl Arguments {
+    /// Checks, sorts and copies the fields of a table (without the length before them).
+    ///
+    /// # Errors
+    /// As [`Table::parse`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConnectionError> {
+        let table = Table::parse(bytes)?;
+        if table.is_empty() {
+            return Ok(Self(None));
+        }
+        let mut fields = Vec::new();
+        let mut walk = table.fields();
+        let mut before = walk.rest();
+        while let Some((name, _)) = walk.next() {
+            let rest = walk.rest();
+            fields.push((name, &before[..before.len() - rest.len()]));
+            before = rest;
+        }
+        fields.sort_by_key(|(name, _)| *name);
+        let sorted: Vec<u8> = fields
+            .iter()
+            .flat_map(|(_, field)| *field)
+            .copied()
+            .collect();
+        Ok(Self(Some(Arc::from(sorted))))
+    }
+
+    /// The fields, sorted by name.
+    pub fn table(&self) -> Table<'_> {
+        Table::from_validated(self.0.as_deref().unwrap_or(&[]))
+    }
+
+    /// The value of that name.
+    pub fn get(&self, name: &str) -> Option<Value<'_>> {
+        self.table().get(name)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// What a queue's arguments ask for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueArguments {
+    /// `x-queue-type`.
+    pub queue_type: QueueType,
+    /// `x-message-ttl`, in milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, in milliseconds, at least 1.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`, in messages that are ready.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`, in bytes of ready bodies.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange`.
+    pub dead_letter_exchange: Option<Name>,
+    /// `x-dead-letter-routing-key`.
+    pub dead_letter_routing_key: Option<Name>,
+    /// `x-max-priority`.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    unsupported: Vec<&'static str>,
+}
+
+/// What a queue is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "RabbitMQ's names")]
+pub enum QueueType {
+    #[default]
+    Classic,
+    Quorum,
+    Stream,
+}
+
+impl QueueType {
+    /// Its name as the value of `x-queue-type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+            Self::Stream => "stream",
+        }
+    }
+
+    fn from_bytes(name: &[u8]) -> Option<Self> {
+        [Self::Classic, Self::Quorum, Self::Stream]
+            .into_iter()
+            .find(|known| known.name().as_bytes() == name)
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// The arguments that must be equivalent when such a queue is declared again, in RabbitMQ's order.
+    pub fn compared_arguments(self) -> impl Iterator<Item = &'static str> {
+        KNOWN
+            .iter()
+            .filter(move |known| known.types & self.bit() != 0)
+            .map(|known| known.name)
+    }
+}
+
+/// What a full queue does with a message more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Overflow {
+    /// Drops the oldest (RabbitMQ's default).
+    #[default]
+    DropHead,
+    /// Refuses the newest with `basic.nack`.
+    RejectPublish,
+    /// Refuses the newest, and dead-letters it.
+    RejectPublishDlx,
+}
+
+impl Overflow {
+    fn from_bytes(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"drop-head" => Self::DropHead,
+            b"reject-publish" => Self::RejectPublish,
+            b"reject-publish-dlx" => Self::RejectPublishDlx,
+            _ => return None,
+        })
+    }
+}
+
+/// One argument that RabbitMQ knows.
+struct Known {
+    name: &'static str,
+    /// Bits of the queue types that take it.
+    types: u8,
+    check: Check,
+    /// Whether it changes what a queue does here. Where to put replicas, or a format on disk, doesn't.
+    has_effect: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Check {
+    Anything,
+    NotNegative,
+    Positive,
+    Boolean,
+    LongString,
+    DeadLetterRoutingKey,
+    DeadLetterStrategy,
+    Overflow,
+    MaxPriority,
+    QueueMode,
+    QueueVersion,
+}
+
+const C: u8 = 1;
+const Q: u8 = 2;
+const S: u8 = 4;
+
+const fn known(name: &'static str, types: u8, check: Check) -> Known {
+    Known {
+        name,
+        types,
+        check,
+        has_effect: true,
+    }
+}
+
+const fn ignored(name: &'static str, types: u8, check: Check) -> Known {
+    Known {
+        name,
+        types,
+        check,
+        has_effect: false,
+    }
+}
+
+/// In the order in which RabbitMQ checks and compares them; `x-queue-type` is checked before all.
+const KNOWN: [Known; 28] = [
+    known("x-expires", C | Q, Check::Positive),
+    known("x-message-ttl", C | Q, Check::NotNegative),
+    known("x-dead-letter-exchange", C | Q, Check::LongString),
+    known(
+        "x-dead-letter-routing-key",
+        C | Q,
+        Check::DeadLetterRoutingKey,
+    ),
+    known("x-dead-letter-strategy", Q, Check::DeadLetterStrategy),
+    known("x-max-length", C | Q, Check::NotNegative),
+    known("x-max-length-bytes", C | Q | S, Check::NotNegative),
+    ignored("x-max-in-memory-length", Q, Check::NotNegative),
+    ignored("x-max-in-memory-bytes", Q, Check::NotNegative),
+    known("x-max-priority", C, Check::MaxPriority),
+    known("x-overflow", C | Q, Check::Overflow),
+    ignored("x-queue-mode", C, Check::QueueMode),
+    ignored("x-queue-version", C, Check::QueueVersion),
+    known("x-single-active-consumer", C | Q, Check::Boolean),
+    ignored(QUEUE_TYPE, C | Q | S, Check::Anything),
+    known("x-delivery-limit", Q, Check::Anything),
+    known("x-consumer-timeout", C | Q, Check::NotNegative),
+    ignored("x-quorum-initial-group-size", Q, Check::Positive),
+    ignored("x-quorum-target-group-size", Q, Check::Positive),
+    known("x-delayed-retry-type", Q, Check::Anything),
+    known("x-delayed-retry-min", Q, Check::NotNegative),
+    known("x-delayed-retry-max", Q, Check::NotNegative),
+    known("x-max-age", S, Check::LongString),
+    ignored("x-stream-max-segment-size-bytes", S, Check::NotNegative),
+    ignored("x-stream-filter-size-bytes", S, Check::NotNegative),
+    ignored("x-initial-cluster-size", Q | S, Check::Positive),
+    ignored("x-queue-leader-locator", C | Q | S, Check::LongString),
+    ignored("x-queue-master-locator", C, Check::LongString),
+];
+
+const QUEUE_TYPE: &str = "x-queue-type";
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+
+impl QueueArguments {
+    /// Checks what RabbitMQ checks, in its order, and reads what there is.
+    ///
+    /// # Errors
+    /// The first argument that is not what it should be.
+    pub fn parse(arguments: &Arguments) -> Result<Self, ArgumentFault> {
+        if let Some(value) = arguments.get(DEAD_LETTER_EXCHANGE)
+            && !matches!(value, Value::LongString(_))
+        {
+            return Err(ArgumentFault::type_of(DEAD_LETTER_EXCHANGE, value));
+        }
+        let queue_type = parse_queue_type(arguments)?;
+        for known in KNOWN
+            .iter()
+            .filter(|known| known.types & queue_type.bit() != 0)
+        {
+            if let Some(value) = arguments.get(known.name) {
+                check(known.check, value, arguments)
+                    .map_err(|reason| ArgumentFault::value(known.name, reason))?;
+            }
+        }
+        for known in KNOWN
+            .iter()
+            .filter(|known| known.types & queue_type.bit() == 0)
+        {
+            if arguments.get(known.name).is_some() {
+                return Err(ArgumentFault::queue_type(known.name, queue_type));
+            }
+        }
+        Self::read(arguments, queue_type)
+    }
+
+    fn read(arguments: &Arguments, queue_type: QueueType) -> Result<Self, ArgumentFault> {
+        let number = |name| {
+            let number = arguments.get(name).and_then(Value::as_integer);
+            number.and_then(|number| u64::try_from(number).ok())
+        };
+        let is = |name, wanted| arguments.get(name) == Some(wanted);
+        let mut unsupported: Vec<_> = KNOWN
+            .iter()
+            .filter(|known| known.has_effect && arguments.get(known.name).is_some())
+            .map(|known| known.name)
+            .collect();
+        if queue_type != QueueType::Classic {
+            unsupported.push(QUEUE_TYPE);
+        }
+        Ok(Self {
+            queue_type,
+            message_ttl_ms: number("x-message-ttl"),
+            expires_ms: number("x-expires"),
+            max_length: number("x-max-length"),
+            max_length_bytes: number("x-max-length-bytes"),
+            overflow: match arguments.get("x-overflow") {
+                Some(Value::LongString(name)) => Overflow::from_bytes(name).unwrap_or_default(),
+                _ => Overflow::default(),
+            },
+            dead_letter_exchange: name_of(arguments, DEAD_LETTER_EXCHANGE)?,
+            dead_letter_routing_key: name_of(arguments, "x-dead-letter-routing-key")?,
+            max_priority: number("x-max-priority").and_then(|number| u8::try_from(number).ok()),
+            single_active_consumer: is("x-single-active-consumer", Value::Bool(true)),
+            unsupported,
+        })
+    }
+
+    /// The arguments that were accepted, should change what the queue does, and don't yet: whoever
+    /// creates the queue says so in a warning.
+    pub fn unsupported(&self) -> &[&'static str] {
+        &self.unsupported
+    }
+}
+
+fn parse_queue_type(arguments: &Arguments) -> Result<QueueType, ArgumentFault> {
+    match arguments.get(QUEUE_TYPE) {
+        None => Ok(QueueType::default()),
+        Some(Value::LongString(name)) => QueueType::from_bytes(name).ok_or_else(|| {
+            let name = String::from_utf8_lossy(name);
+            ArgumentFault::value(QUEUE_TYPE, format!("\"unsupported queue type '{name}'\""))
+        }),
+        Some(value) => Err(ArgumentFault::value(QUEUE_TYPE, unacceptable(value))),
+    }
+}
+
+/// The reason as Erlang prints it, or nothing if all is well.
+fn check(check: Check, value: Value<'_>, arguments: &Arguments) -> Result<(), String> {
+    match check {
+        Check::Anything => Ok(()),
+        Check::NotNegative => not_negative(value).map(drop),
+        Check::Positive => match not_negative(value)? {
+            0 => Err("{value_zero,0}".to_owned()),
+            _ => Ok(()),
+        },
+        Check::MaxPriority => match not_negative(value)? {
+            0..=255 => Ok(()),
+            number => Err(format!("{{max_value_exceeded,{number}}}")),
+        },
+        Check::QueueVersion => match not_negative(value)? {
+            1 | 2 => Ok(()),
+            number => Err(format!("\"unsupported queue version '{number}'\"")),
+        },
+        Check::Boolean => match value {
+            Value::Bool(_) => Ok(()),
+            _ => Err(unacceptable(value)),
+        },
+        Check::LongString => long_string(value).map(drop),
+        Check::DeadLetterRoutingKey => {
+            long_string(value)?;
+            let has_exchange = arguments.get(DEAD_LETTER_EXCHANGE).is_some();
+            valid(has_exchange, || "routing_key_but_no_dlx_defined".to_owned())
+        }
+        Check::DeadLetterStrategy => {
+            let name = long_string(value)?;
+            let known = [&b"at-most-once"[..], b"at-least-once"].contains(&name);
+            valid(known, || "invalid_dlx_strategy".to_owned())
+        }
+        Check::Overflow => {
+            let known = Overflow::from_bytes(long_string(value)?).is_some();
+            valid(known, || "invalid_overflow".to_owned())
+        }
+        Check::QueueMode => {
+            let mode = long_string(value)?;
+            let known = [&b"default"[..], b"lazy"].contains(&mode);
+            valid(known, || format!("\"unsupported queue mode '{value}'\""))
+        }
+    }
+}
+
+fn valid(is_valid: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
+    if is_valid { Ok(()) } else { Err(reason()) }
+}
+
+fn not_negative(value: Value<'_>) -> Result<i64, String> {
+    match value.as_integer() {
+        Some(number) if number < 0 => Err(format!("{{value_negative,{number}}}")),
+        Some(number) => Ok(number),
+        None => Err(format!(
+            "\"expected integer, got {}\"",
+            value.rabbit_type_name()
+        )),
+    }
+}
+
+fn long_string(value: Value<'_>) -> Result<&[u8], String> {
+    match value {
+        Value::LongString(bytes) => Ok(bytes),
+        _ => Err(unacceptable(value)),
+    }
+}
+
+fn unacceptable(value: Value<'_>) -> String {
+    format!("{{unacceptable_type,{}}}", value.rabbit_type_name())
+}
+
+/// Names are text here; RabbitMQ would keep any bytes, and never find anything by them.
+fn name_of(arguments: &Arguments, argument: &'static str) -> Result<Option<Name>, ArgumentFault> {
+    match arguments.get(argument) {
+        None => Ok(None),
+        Some(Value::LongString(bytes)) => match std::str::from_utf8(bytes) {
+            Ok(text) if bytes.len() <= 255 => Ok(Some(Name::from(text))),
+            _ => Err(ArgumentFault::value(
+                argument,
+                "\"not a short string\"".to_owned(),
+            )),
+        },
+        Some(value) => Err(ArgumentFault::type_of(argument, value)),
+    }
+}
+
+/// What an exchange's arguments ask for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ExchangeArguments {
+    /// `alternate-exchange`.
+    pub alternate: Option<Name>,
+}
+
+impl ExchangeArguments {
+    /// Reads what there is; arguments that nobody knows are ignored.
+    ///
+    /// # Errors
+    /// An alternate exchange that is not a text.
+    pub fn parse(arguments: &Arguments) -> Result<Self, ArgumentFault> {
+        Ok(Self {
+            alternate: name_of(arguments, ALTERNATE_EXCHANGE)?,
+        })
+    }
+}
+
+/// The only argument that counts when an exchange is declared again.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// What is wrong with an argument; who it was meant for is added by [`ArgumentFault::of`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArgumentFault {
+    argument: &'static str,
+    fault: Fault,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fault {
+    Value(String),
+    Type(&'static str),
+    QueueType(QueueType),
+}
+
+impl ArgumentFault {
+    fn value(argument: &'static str, reason: String) -> Self {
+        let fault = Fault::Value(reason);
+        Self { argument, fault }
+    }
+
+    fn type_of(argument: &'static str, value: Value<'_>) -> Self {
+        let fault = Fault::Type(value.rabbit_type_name());
+        Self { argument, fault }
+    }
+
+    fn queue_type(argument: &'static str, queue_type: QueueType) -> Self {
+        let fault = Fault::QueueType(queue_type);
+        Self { argument, fault }
+    }
+
+    /// The error to answer with, for `queue` or `exchange`, its name and its vhost's.
+    pub fn of(self, entity: &'static str, name: &Name, vhost: &Name) -> ChannelError {
+        let argument = self.argument;
+        match self.fault {
+            Fault::Value(reason) => ChannelError::InvalidArgument {
+                argument: argument.to_owned(),
+                entity,
+                name: name.clone(),
+                vhost: vhost.clone(),
+                reason,
+            },
+            Fault::Type(got) => ChannelError::PreconditionFailed(format!(
+                "invalid type '{got}' for arg '{argument}' in {entity} '{name}' in vhost '{vhost}'"
+            )),
+            Fault::QueueType(queue_type) => ChannelError::PreconditionFailed(format!(
+                "invalid arg '{argument}' for {entity} '{name}' in vhost '{vhost}' of queue type {}",
+                queue_type.name()
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::table::TableWriter;
+
+    fn arguments(table: TableWriter) -> Arguments {
+        Arguments::parse(&table.into_bytes()).expect("written by us")
+    }
+
+    fn fault(table: TableWriter) -> String {
+        let fault = QueueArguments::parse(&arguments(table)).expect_err("at fault");
+        fault
+            .of("queue", &Name::from("q"), &Name::from("/"))
+            .to_string()
+    }
+
+    #[test]
+    fn the_order_of_fields_does_not_matter() {
+        let one = TableWriter::new().bool("b", true).long("a", 1);
+        let other = TableWriter::new().long("a", 1).bool("b", true);
+        assert_ne!(one, other);
+        assert_eq!(arguments(one), arguments(other));
+        assert_eq!(arguments(TableWriter::new()), Arguments::default());
+    }
+
+    #[test]
+    fn arguments_become_types() {
+        let table = TableWriter::new()
+            .signed_int("x-message-ttl", 0)
+            .long("x-max-length", 10)
+            .long_string("x-overflow", "reject-publish")
+            .long_string("x-dead-letter-exchange", "dlx")
+            .long_string("x-dead-letter-routing-key", "rk")
+            .signed_int("x-max-priority", 255)
+            .bool("x-single-active-consumer", true)
+            .long_string("x-queue-mode", "lazy")
+            .long_string("my-own", "whatever");
+        let parsed = QueueArguments::parse(&arguments(table)).expect("all fine");
+        assert_eq!(parsed.message_ttl_ms, Some(0));
+        assert_eq!(parsed.max_length, Some(10));
+        assert_eq!(parsed.overflow, Overflow::RejectPublish);
+        assert_eq!(parsed.dead_letter_exchange, Some(Name::from("dlx")));
+        assert_eq!(parsed.dead_letter_routing_key, Some(Name::from("rk")));
+        assert_eq!(parsed.max_priority, Some(255));
+        assert!(parsed.single_active_consumer);
+        assert_eq!(
+            parsed.unsupported().len(),
+            7,
+            "not the mode, nor what nobody knows"
+        );
+    }
+
+    #[test]
+    fn a_quorum_queue_is_named_as_unsupported_and_a_classic_one_is_not() {
+        let of = |name: &str| {
+            let table = arguments(TableWriter::new().long_string("x-queue-type", name));
+            QueueArguments::parse(&table)
+                .expect("known")
+                .unsupported()
+                .to_vec()
+        };
+        assert_eq!(of("classic"), [""; 0]);
+        assert_eq!(of("quorum"), ["x-queue-type"]);
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_in_rabbitmqs_words() {
+        let new = TableWriter::new;
+        let cases = [
+            (
+                new().long_string("x-message-ttl", "1"),
+                "invalid arg 'x-message-ttl' for queue 'q' in vhost '/': \"expected integer, got longstr\"",
+            ),
+            (
+                new().signed_int("x-message-ttl", -1),
+                "invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_negative,-1}",
+            ),
+            (
+                new().signed_int("x-expires", 0),
+                "invalid arg 'x-expires' for queue 'q' in vhost '/': {value_zero,0}",
+            ),
+            (
+                new().signed_int("x-max-priority", 256),
+                "invalid arg 'x-max-priority' for queue 'q' in vhost '/': {max_value_exceeded,256}",
+            ),
+            (
+                new().long_string("x-overflow", "no"),
+                "invalid arg 'x-overflow' for queue 'q' in vhost '/': invalid_overflow",
+            ),
+            (
+                new().long_string("x-dead-letter-routing-key", "k"),
+                "invalid arg 'x-dead-letter-routing-key' for queue 'q' in vhost '/': routing_key_but_no_dlx_defined",
+            ),
+            (
+                new().signed_int("x-dead-letter-exchange", 1),
+                "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'",
+            ),
+            (
+                new().long_string("x-single-active-consumer", "y"),
+                "invalid arg 'x-single-active-consumer' for queue 'q' in vhost '/': {unacceptable_type,longstr}",
+            ),
+            (
+                new().long_string("x-queue-type", "odd"),
+                "invalid arg 'x-queue-type' for queue 'q' in vhost '/': \"unsupported queue type 'odd'\"",
+            ),
+            (
+                new().signed_int("x-delivery-limit", 3),
+                "invalid arg 'x-delivery-limit' for queue 'q' in vhost '/' of queue type classic",
+            ),
+        ];
+        for (table, text) in cases {
+            assert_eq!(fault(table), text);
+        }
+    }
+
+    #[test]
+    fn an_alternate_exchange_must_be_a_text() {
+        let table = arguments(TableWriter::new().long("alternate-exchange", 1));
+        let fault = ExchangeArguments::parse(&table).expect_err("a number");
+        assert_eq!(
+            fault
+                .of("exchange", &Name::from("x"), &Name::from("/"))
+                .to_string(),
+            "invalid type 'long' for arg 'alternate-exchange' in exchange 'x' in vhost '/'"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! What AMQP means: exchanges, bindings, queues, and who may create or delete what. PURE.
+//!
+//! Every core holds a full [`topology`]. The catalog (core 0) alone [`decide`]s on creating and
+//! deleting; its changes are applied by all cores in the same order, with the same result.
+
+pub mod arguments;
+pub mod decide;
+pub mod definition;
+pub mod exchange;
+pub mod name_rules;
+pub mod queue;
+pub mod topology;
+
+pub use definition::{Change, QueueDefinition};
+pub use topology::Topology;
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+
+use crate::base::Name;
+
+/// How the tables here hash: fast, with a seed that is handed in, since clients choose the keys.
+pub(crate) type Seeded = foldhash::fast::FixedState;
+
+/// A table that is looked up by the bytes of a name, straight from a frame.
+pub(crate) type NameMap<V> = HashMap<NameKey, V, Seeded>;
+
+/// A name that hashes as its bytes do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NameKey(pub(crate) Name);
+
+impl Hash for NameKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for NameKey {
+    fn borrow(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

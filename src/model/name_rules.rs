@@ -1,0 +1,83 @@
+//! What names of queues and exchanges may look like: as lax as RabbitMQ, which enforces nothing of
+//! the specification but the reserved prefix.
+
+use crate::amqp::error::ChannelError;
+use crate::base::Name;
+
+/// Names that begin so belong to the broker. It is refused on creation only: what exists may be
+/// declared again, passively or (exchanges) with the same properties.
+const RESERVED: &str = "amq.";
+
+/// The name without carriage returns and line feeds, which RabbitMQ takes out before anything else.
+pub fn strip_cr_lf(name: &Name) -> Name {
+    if name.as_bytes().iter().any(|byte| is_cr_lf(*byte as char)) {
+        Name::from(name.as_str().replace(is_cr_lf, ""))
+    } else {
+        name.clone()
+    }
+}
+
+fn is_cr_lf(character: char) -> bool {
+    character == '\r' || character == '\n'
+}
+
+/// Whether the name begins with the prefix that belongs to the broker.
+pub fn is_reserved(name: &Name) -> bool {
+    name.as_str().starts_with(RESERVED)
+}
+
+/// # Errors
+/// `ReservedName` (403) for a name that begins with `amq.`.
+pub fn check_not_reserved(entity: &'static str, name: &Name) -> Result<(), ChannelError> {
+    if is_reserved(name) {
+        return Err(ChannelError::ReservedName {
+            entity,
+            name: name.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// # Errors
+/// `PreconditionFailed` (406) for a name that no short string can hold. Names off the wire always fit.
+pub fn check_length(entity: &'static str, name: &Name) -> Result<(), ChannelError> {
+    let len = name.as_bytes().len();
+    if len > SHORT_STRING_BYTES_MAX {
+        return Err(ChannelError::PreconditionFailed(format!(
+            "{entity} name of {len} bytes is longer than {SHORT_STRING_BYTES_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+/// AMQP's short strings have one byte of length.
+const SHORT_STRING_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_are_taken_out_of_names() {
+        assert_eq!(strip_cr_lf(&Name::from("a\r\nb\n")), Name::from("ab"));
+        assert_eq!(strip_cr_lf(&Name::from("plain")), Name::from("plain"));
+    }
+
+    #[test]
+    fn only_the_exact_prefix_is_reserved() {
+        for free in ["amq", "AMQ.x", "amqp.x", "x.amq.", ""] {
+            assert_eq!(check_not_reserved("queue", &Name::from(free)), Ok(()));
+        }
+        let error = check_not_reserved("queue", &Name::from("amq.x")).expect_err("reserved");
+        assert_eq!(
+            error.to_string(),
+            "queue name 'amq.x' contains reserved prefix 'amq.*'"
+        );
+    }
+
+    #[test]
+    fn names_longer_than_a_short_string_are_refused() {
+        assert_eq!(check_length("queue", &Name::from("n".repeat(255))), Ok(()));
+        assert!(check_length("queue", &Name::from("n".repeat(256))).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! The consumers of a queue, and whose turn it is.
+//!
+//! Those that can take a message stand in a ring and are served in turn. One that can't (prefetch
+//! reached, no credit, paused, its connection full) steps out of the ring and back to its end when it
+//! can again, so that a choice costs the same however many consumers there are.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::Sink;
+use crate::base::SessionId;
+
+/// A consumer's session, and the number that the session gave it.
+pub type ConsumerKey = (SessionId, u32);
+
+/// A consumer of a queue.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// Its connection.
+    pub session: SessionId,
+    /// Its channel.
+    pub channel: u16,
+    /// As its session numbers it.
+    pub number: u32,
+    /// Whether messages are done with once they are sent.
+    pub no_ack: bool,
+    /// Whether it has the queue for itself.
+    pub exclusive: bool,
+    /// Deliveries it may leave unsettled; 0 is no limit.
+    pub prefetch: u32,
+    /// Deliveries it may still be sent under channel-wide prefetch; none if there is none.
+    pub credits: Option<u32>,
+    /// Whether its channel's flow is stopped.
+    pub paused: bool,
+}
+
+impl Consumer {
+    /// What it is found by.
+    pub fn key(&self) -> ConsumerKey {
+        (self.session, self.number)
+    }
+}
+
+/// A consumer's place, with a serial number that no later consumer has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ConsumerHandle {
+    index: u32,
+    serial: u32,
+}
+
+struct Member {
+    consumer: Consumer,
+    serial: u32,
+    /// Deliveries it holds.
+    unsettled: u32,
+    in_ring: bool,
+    /// Its connection is full; the sink will say when it isn't.
+    waits_for_room: bool,
+    /// Its session knows that it has no credit and the queue has messages.
+    asked_for_credit: bool,
+}
+
+impl Member {
+    fn can_take(&self) -> bool {
+        let consumer = &self.consumer;
+        !consumer.paused
+            && !self.waits_for_room
+            && (consumer.no_ack || consumer.prefetch == 0 || self.unsettled < consumer.prefetch)
+            && (consumer.no_ack || consumer.credits != Some(0))
+    }
+
+    fn needs_credit(&self) -> bool {
+        !self.consumer.no_ack && self.consumer.credits == Some(0) && !self.consumer.paused
+    }
+}
+
+/// The consumer whose turn it is.
+pub(super) struct Turn<'a> {
+    pub(super) index: usize,
+    pub(super) consumer: &'a Consumer,
+}
+
+/// All consumers of a queue.
+#[derive(Default)]
+pub(super) struct Consumers {
+    members: Slab<Member>,
+    by_key: HashMap<ConsumerKey, usize>,
+    ring: VecDeque<u32>,
+    next_serial: u32,
+    /// How many are under channel-wide prefetch: most queues have none.
+    metered: usize,
+    exclusive: bool,
+}
+
+impl Consumers {
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.members.iter().map(|(_, member)| &member.consumer)
+    }
+
+    pub(super) fn at(&self, index: usize) -> &Consumer {
+        &self.members[index].consumer
+    }
+
+    pub(super) fn handle(&self, index: usize) -> ConsumerHandle {
+        ConsumerHandle {
+            index: index as u32,
+            serial: self.members[index].serial,
+        }
+    }
+
+    pub(super) fn admits(&self, exclusive: bool) -> bool {
+        !self.exclusive && (!exclusive || self.members.is_empty())
+    }
+
+    pub(super) fn add(&mut self, consumer: Consumer) {
+        self.exclusive = consumer.exclusive;
+        self.metered += usize::from(consumer.credits.is_some());
+        let key = consumer.key();
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let index = self.members.insert(Member {
+            consumer,
+            serial: self.next_serial,
+            unsettled: 0,
+            in_ring: false,
+            waits_for_room: false,
+            asked_for_credit: false,
+        });
+        self.by_key.insert(key, index);
+        self.enter_ring(index);
+    }
+
+    pub(super) fn remove(&mut self, key: ConsumerKey) -> bool {
+        let Some(index) = self.by_key.remove(&key) else {
+            return false;
+        };
+        let member = self.members.remove(index);
+        self.metered -= usize::from(member.consumer.credits.is_some());
+        self.exclusive = false;
+        if member.in_ring {
+            self.ring.retain(|&other| other as usize != index);
+        }
+        true
+    }
+
+    /// The first in the ring that can take a message.
+    pub(super) fn front(&mut self) -> Option<Turn<'_>> {
+        while let Some(&index) = self.ring.front() {
+            let index = index as usize;
+            if self.members[index].can_take() {
+                return Some(Turn {
+                    index,
+                    consumer: &self.members[index].consumer,
+                });
+            }
+            self.leave_ring();
+        }
+        None
+    }
+
+    /// The connection of the ring's first is full.
+    pub(super) fn wait_for_room(&mut self) {
+        if let Some(&index) = self.ring.front() {
+            self.members[index as usize].waits_for_room = true;
+            self.leave_ring();
+        }
+    }
+
+    /// The ring's first was sent a message: to the end, or out of the ring.
+    pub(super) fn served(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        if !member.consumer.no_ack {
+            member.unsettled += 1;
+            if let Some(credits) = &mut member.consumer.credits {
+                *credits -= 1;
+            }
+        }
+        if !member.can_take() {
+            self.leave_ring();
+        } else if self.ring.len() > 1 {
+            self.ring.rotate_left(1);
+        }
+    }
+
+    /// A delivery of a consumer was settled.
+    pub(super) fn settled(&mut self, handle: ConsumerHandle) {
+        let index = handle.index as usize;
+        if let Some(member) = self.members.get_mut(index)
+            && member.serial == handle.serial
+        {
+            member.unsettled -= 1;
+            self.enter_ring(index);
+        }
+    }
+
+    pub(super) fn grant(&mut self, key: ConsumerKey, credits: u32) -> bool {
+        let Some(&index) = self.by_key.get(&key) else {
+            return false;
+        };
+        let member = &mut self.members[index];
+        let Some(held) = &mut member.consumer.credits else {
+            return false;
+        };
+        *held += credits;
+        member.asked_for_credit = false;
+        self.enter_ring(index);
+        true
+    }
+
+    /// The queue ran dry: unused credit goes back, for other queues of the same channels.
+    pub(super) fn surrender_credit(&mut self, sink: &mut impl Sink) {
+        if self.metered == 0 {
+            return;
+        }
+        for (_, member) in &mut self.members {
+            if let Some(credits @ 1..) = member.consumer.credits {
+                member.consumer.credits = Some(0);
+                sink.surrender(&member.consumer, credits);
+            }
+        }
+    }
+
+    pub(super) fn meter(&mut self, key: ConsumerKey, metered: bool) {
+        if let Some(&index) = self.by_key.get(&key) {
+            let member = &mut self.members[index];
+            let was_metered = member.consumer.credits.is_some();
+            member.consumer.credits = metered.then(|| member.consumer.credits.unwrap_or(0));
+            member.asked_for_credit = false;
+            self.metered += usize::from(metered);
+            self.metered -= usize::from(was_metered);
+            self.enter_ring(index);
+        }
+    }
+
+    pub(super) fn pause(&mut self, key: ConsumerKey, paused: bool) {
+        if let Some(&index) = self.by_key.get(&key) {
+            self.members[index].consumer.paused = paused;
+            self.enter_ring(index);
+        }
+    }
+
+    pub(super) fn resume(&mut self, key: ConsumerKey) {
+        if let Some(&index) = self.by_key.get(&key) {
+            self.members[index].waits_for_room = false;
+            self.enter_ring(index);
+        }
+    }
+
+    /// The queue has messages: tells the sessions of consumers that only lack credit, once each.
+    pub(super) fn ask_for_credit(&mut self, sink: &mut impl Sink) {
+        if self.metered == 0 {
+            return;
+        }
+        for (_, member) in &mut self.members {
+            if member.needs_credit() && !member.asked_for_credit {
+                member.asked_for_credit = true;
+                sink.hungry(&member.consumer);
+            }
+        }
+    }
+
+    fn enter_ring(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        if !member.in_ring && member.can_take() {
+            member.in_ring = true;
+            self.ring.push_back(index as u32);
+        }
+    }
+
+    fn leave_ring(&mut self) {
+        if let Some(index) = self.ring.pop_front() {
+            self.members[index as usize].in_ring = false;
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! A channel's consumers, its prefetch, and the credit it lends to them.
+//!
+//! Prefetch per consumer is kept by the queue. Prefetch for the whole channel (`basic.qos` with
+//! `global`) is kept here: a queue that has messages for such a consumer says that it is *hungry*, is
+//! lent so many deliveries as the channel has left, and *surrenders* what it can't use at once.
+
+use std::collections::{HashMap, VecDeque};
+
+use amq_protocol::protocol::{AMQPClass, basic, channel};
+use slab::Slab;
+
+use super::SessionContext;
+use super::channel::Channel;
+use super::connection::Connection;
+use super::question::Question;
+use super::unacked::{Delivery, NO_CONSUMER};
+use crate::amqp::error::{AmqpError, ConnectionError};
+use crate::base::{CoreId, Name, QueueId, limits};
+use crate::mail::{Consume, ToShard};
+
+/// The consumers of a channel.
+#[derive(Default)]
+pub(super) struct Consumers {
+    /// By number, which is what queues call them by.
+    all: Slab<Consumer>,
+    by_tag: HashMap<Name, u32>,
+    /// Prefetch for consumers to come; 0 is no limit.
+    prefetch: u16,
+    /// Prefetch for the whole channel; 0 is no limit.
+    channel_prefetch: u32,
+    /// Deliveries that count against it and are not settled.
+    counted: u32,
+    /// Deliveries' worth of credit that queues hold.
+    lent: u32,
+    /// Consumers whose queues wait for credit.
+    hungry: VecDeque<u32>,
+    /// `channel.flow` stopped deliveries.
+    paused: bool,
+    next_tag: u64,
+}
+
+/// A consumer.
+pub(super) struct Consumer {
+    pub(super) tag: Name,
+    pub(super) core: CoreId,
+    pub(super) queue: QueueId,
+    /// Credit that its queue holds.
+    lent: u32,
+}
+
+impl Consumers {
+    pub(super) fn get(&self, number: u32) -> Option<&Consumer> {
+        self.all.get(number as usize)
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.all.iter().map(|(number, _)| number as u32).collect()
+    }
+
+    /// Forgets a consumer; credit it held is free again.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Consumer> {
+        let consumer = self.all.try_remove(number as usize)?;
+        self.by_tag.remove(&consumer.tag);
+        self.lent -= consumer.lent;
+        self.hungry.retain(|hungry| *hungry != number);
+        Some(consumer)
+    }
+
+    /// A message was delivered that waits for an acknowledgement.
+    #[inline]
+    pub(super) fn delivered(&mut self, number: u32) {
+        self.counted += 1;
+        if let Some(consumer) = self.all.get_mut(number as usize)
+            && consumer.lent > 0
+        {
+            consumer.lent -= 1;
+            self.lent -= 1;
+        }
+    }
+
+    /// A delivery was settled. Whether it counted against the channel's prefetch.
+    #[inline]
+    pub(super) fn settled(&mut self, delivery: &Delivery) -> bool {
+        let counts = delivery.consumer != NO_CONSUMER;
+        self.counted -= u32::from(counts);
+        counts
+    }
+
+    /// A queue gave credit back.
+    pub(super) fn surrendered(&mut self, number: u32, credits: u32) {
+        if let Some(consumer) = self.all.get_mut(number as usize) {
+            let credits = credits.min(consumer.lent);
+            consumer.lent -= credits;
+            self.lent -= credits;
+        }
+    }
+
+    /// A queue waits for credit.
+    pub(super) fn hungry(&mut self, number: u32) {
+        if self.all.contains(number as usize) {
+            self.hungry.push_back(number);
+        }
+    }
+
+    /// The next consumer to be lent credit, and how much: what is left, in equal shares.
+    fn next_loan(&mut self) -> Option<(u32, u32)> {
+        let free = match self.channel_prefetch {
+            0 => u32::from(u16::MAX),
+            limit => limit.saturating_sub(self.counted + self.lent),
+        };
+        if free == 0 {
+            return None;
+        }
+        let share = (free / self.hungry.len().max(1) as u32).max(1);
+        let number = self.hungry.pop_front()?;
+        let consumer = self.all.get_mut(number as usize)?;
+        consumer.lent += share;
+        self.lent += share;
+        Some((number, share))
+    }
+}
+
+impl Channel {
+    /// `basic.qos`
+    pub(super) fn qos(
+        &mut self,
+        qos: &basic::Qos,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        if !qos.global {
+            self.consumers.prefetch = qos.prefetch_count;
+            return;
+        }
+        let was_metered = self.consumers.channel_prefetch != 0;
+        self.consumers.channel_prefetch = u32::from(qos.prefetch_count);
+        let metered = qos.prefetch_count != 0;
+        if metered != was_metered {
+            for number in self.consumers.numbers() {
+                self.meter(number, metered, connection, context);
+            }
+        }
+        self.lend_credit(connection, context);
+    }
+
+    fn meter(
+        &mut self,
+        number: u32,
+        metered: bool,
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        let Some(consumer) = self.consumers.all.get_mut(number as usize) else {
+            return;
+        };
+        if !metered {
+            self.consumers.lent -= consumer.lent;
+            consumer.lent = 0;
+        }
+        let core = consumer.core;
+        context.outbox.to(core).to_shard.push(ToShard::Meter {
+            session: connection.id,
+            consumer: number,
+            queue: consumer.queue,
+            metered,
+        });
+    }
+
+    /// Lends what the channel's prefetch has left to the queues that wait for it.
+    pub(super) fn lend_credit(
+        &mut self,
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        while let Some((number, credits)) = self.consumers.next_loan() {
+            let Some(consumer) = self.consumers.get(number) else {
+                continue;
+            };
+            let (core, queue) = (consumer.core, consumer.queue);
+            context.outbox.to(core).to_shard.push(ToShard::Grant {
+                session: connection.id,
+                channel: self.number,
+                consumer: number,
+                queue,
+                credits,
+            });
+        }
+    }
+
+    /// `basic.consume`
+    pub(super) fn consume(
+        &mut self,
+        consume: &basic::Consume,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        let name = self.queue_name(consume.queue.as_str())?;
+        let (queue, core) = context.usable_queue(&name, connection)?;
+        let tag = self.consumer_tag(consume.consumer_tag.as_str(), connection)?;
+        if self.consumers.all.len() >= limits::CONSUMERS_PER_CHANNEL_MAX {
+            let most = limits::CONSUMERS_PER_CHANNEL_MAX;
+            return Err(ConnectionError::TooManyConsumers(most).into());
+        }
+        let number = self.consumers.all.insert(Consumer {
+            tag: tag.clone(),
+            core,
+            queue,
+            lent: 0,
+        }) as u32;
+        self.consumers.by_tag.insert(tag, number);
+        self.touch(core);
+        let consumers = &self.consumers;
+        context
+            .outbox
+            .to(core)
+            .to_shard
+            .push(ToShard::Consume(Box::new(Consume {
+                session: connection.id,
+                channel: self.number,
+                consumer: number,
+                queue,
+                no_ack: consume.no_ack,
+                exclusive: consume.exclusive,
+                prefetch: consumers.prefetch,
+                metered: consumers.channel_prefetch != 0,
+                paused: consumers.paused,
+            })));
+        let nowait = consume.nowait;
+        self.ask(Question::Consume { number, nowait });
+        Ok(())
+    }
+
+    fn consumer_tag(&mut self, wanted: &str, connection: &Connection) -> Result<Name, AmqpError> {
+        if wanted.is_empty() {
+            self.consumers.next_tag += 1;
+            // Unique on this channel is enough (AMQP 0-9-1, basic.consume); the rest tells an
+            // operator where it came from.
+            return Ok(Name::from(format!(
+                "amq.ctag-{}.{}.{}.{}",
+                connection.id.core, connection.id.index, self.number, self.consumers.next_tag
+            )));
+        }
+        let tag = Name::from(wanted);
+        if self.consumers.by_tag.contains_key(&tag) {
+            return Err(ConnectionError::ConsumerTagReused(wanted.to_owned()).into());
+        }
+        Ok(tag)
+    }
+
+    /// `basic.cancel`: answered when no delivery of the consumer is under way any more.
+    pub(super) fn cancel(
+        &mut self,
+        cancel: &basic::Cancel,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        let tag = cancel.consumer_tag.as_str();
+        let Some(&number) = self.consumers.by_tag.get(tag) else {
+            if !cancel.nowait {
+                self.send_cancel_ok(tag, connection);
+            }
+            return;
+        };
+        let core = self.detach_consumer(number, connection, context);
+        if let Some(core) = core {
+            context.outbox.to(core).to_shard.push(ToShard::Fence {
+                session: connection.id,
+                channel: self.number,
+            });
+            let nowait = cancel.nowait;
+            self.ask(Question::Cancel { number, nowait });
+        }
+    }
+
+    pub(super) fn send_cancel_ok(&self, tag: &str, connection: &mut Connection) {
+        let cancel_ok = basic::CancelOk {
+            consumer_tag: tag.into(),
+        };
+        let method = basic::AMQPMethod::CancelOk(cancel_ok);
+        connection.send(self.number, &AMQPClass::Basic(method));
+    }
+
+    /// Tells the consumer's queue to deliver no more; the queue's core.
+    pub(super) fn detach_consumer(
+        &self,
+        number: u32,
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Option<CoreId> {
+        let consumer = self.consumers.get(number)?;
+        context
+            .outbox
+            .to(consumer.core)
+            .to_shard
+            .push(ToShard::Cancel {
+                session: connection.id,
+                consumer: number,
+                queue: consumer.queue,
+            });
+        Some(consumer.core)
+    }
+
+    /// The queue of a consumer was deleted.
+    pub(super) fn consumer_cancelled(&mut self, number: u32, connection: &mut Connection) {
+        // A cancel that is under way gets its own answer.
+        if matches!(self.question, Some(Question::Cancel { number: open, .. }) if open == number) {
+            return;
+        }
+        let Some(consumer) = self.consumers.remove(number) else {
+            return;
+        };
+        if self.is_open() && connection.client.consumer_cancel_notify {
+            let cancel = basic::Cancel {
+                consumer_tag: consumer.tag.as_str().into(),
+                nowait: true,
+            };
+            let method = basic::AMQPMethod::Cancel(cancel);
+            connection.send(self.number, &AMQPClass::Basic(method));
+        }
+    }
+
+    /// `channel.flow`: answered when deliveries have stopped (or may flow again).
+    pub(super) fn flow(
+        &mut self,
+        active: bool,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        self.consumers.paused = !active;
+        let mut cores = Vec::new();
+        for (number, consumer) in &self.consumers.all {
+            context
+                .outbox
+                .to(consumer.core)
+                .to_shard
+                .push(ToShard::Pause {
+                    session: connection.id,
+                    consumer: number as u32,
+                    queue: consumer.queue,
+                    paused: !active,
+                });
+            if !cores.contains(&consumer.core) {
+                cores.push(consumer.core);
+            }
+        }
+        if cores.is_empty() {
+            self.send_flow_ok(active, connection);
+            return;
+        }
+        let waiting = cores.len();
+        for core in cores {
+            context.outbox.to(core).to_shard.push(ToShard::Fence {
+                session: connection.id,
+                channel: self.number,
+            });
+        }
+        self.ask(Question::Flow { active, waiting });
+    }
+
+    pub(super) fn send_flow_ok(&self, active: bool, connection: &mut Connection) {
+        let method = channel::AMQPMethod::FlowOk(channel::FlowOk { active });
+        connection.send(self.number, &AMQPClass::Channel(method));
+    }
+}

@@ -1,0 +1,97 @@
+//! Heartbeats both ways, and the session's other deadlines.
+//!
+//! We send one when nothing else was sent for half the interval, and give the peer up when nothing
+//! came for two intervals (AMQP 0-9-1, 4.2.7). While we don't read, its silence is ours.
+
+use std::time::Duration;
+
+use super::{Phase, Session, SessionContext, SocketFate};
+use crate::amqp::frame;
+use crate::base::Time;
+
+/// When a session last gave and got a sign of life.
+pub(super) struct Heartbeat {
+    interval: Duration,
+    last_sent: Time,
+    last_received: Time,
+}
+
+impl Heartbeat {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            interval: Duration::ZERO,
+            last_sent: now,
+            last_received: now,
+        }
+    }
+
+    pub(super) fn set_interval(&mut self, seconds: u16, now: Time) {
+        self.interval = Duration::from_secs(u64::from(seconds));
+        self.last_received = now;
+    }
+
+    #[inline]
+    pub(super) fn sent(&mut self, now: Time) {
+        self.last_sent = now;
+    }
+
+    #[inline]
+    pub(super) fn received(&mut self, now: Time) {
+        self.last_received = now;
+    }
+}
+
+/// How often an open connection without heartbeats is looked at, to give memory back.
+const LEISURE: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// Does what is due; when it wants to be called again.
+    pub fn on_timer(&mut self, context: &mut SessionContext<'_>) -> Option<Time> {
+        let now = context.now;
+        match &self.phase {
+            Phase::Handshake(handshake) => {
+                if now < handshake.deadline {
+                    return Some(handshake.deadline);
+                }
+                self.close_now(context);
+                None
+            }
+            Phase::Running => self.check_heartbeat(context),
+            Phase::Ending(ending) => {
+                let deadline = ending.deadline?;
+                if now < deadline {
+                    return Some(deadline);
+                }
+                // The client doesn't answer: it is not waited for any longer.
+                self.fate = SocketFate::CloseNow;
+                None
+            }
+        }
+    }
+
+    fn check_heartbeat(&mut self, context: &mut SessionContext<'_>) -> Option<Time> {
+        let now = context.now;
+        self.connection.output.shrink();
+        let interval = self.heartbeat.interval;
+        if interval.is_zero() {
+            return Some(now + LEISURE);
+        }
+        if self.read_budget(context.outbox) == 0 {
+            self.heartbeat.last_received = now;
+        }
+        if now.since(self.heartbeat.last_received) >= 2 * interval {
+            self.close_now(context);
+            return None;
+        }
+        if now.since(self.heartbeat.last_sent) >= interval / 2 {
+            if self.connection.output.is_empty() {
+                let out = self.connection.output.block();
+                out.extend_from_slice(&frame::HEARTBEAT);
+            }
+            self.heartbeat.last_sent = now;
+        }
+        let to_send = self.heartbeat.last_sent + interval / 2;
+        let to_receive = self.heartbeat.last_received + 2 * interval;
+        Some(to_send.min(to_receive))
+    }
+}

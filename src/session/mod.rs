@@ -1,0 +1,415 @@
+//! One client's connection: bytes in, mail out; mail in, bytes out. PURE.
+//!
+//! The runtime hands in what its socket received and takes away what is to be written. Between the
+//! two: the [`handshake`], frames, and [`channel`]s, each with at most one open question to another
+//! core.
+
+mod acknowledge;
+mod channel;
+mod confirms;
+mod connection;
+mod consumers;
+mod deliver;
+mod ending;
+mod frames;
+mod handshake;
+mod heartbeat;
+mod input;
+mod methods;
+mod output;
+mod publish;
+mod question;
+mod sasl;
+mod transaction;
+mod unacked;
+
+pub use output::Output;
+
+use channel::Channel;
+use connection::Connection;
+use handshake::Handshake;
+use heartbeat::Heartbeat;
+use input::Input;
+use question::Answered;
+
+use crate::amqp::error::{AmqpError, ConnectionError};
+use crate::amqp::method::MethodId;
+use crate::base::{CoreId, MessageRef, QueueId, SessionId, Settings, Time, limits};
+use crate::mail::{Answer, Deliver, Outbox, ToShard};
+use crate::model::Topology;
+use crate::model::exchange::RouteScratch;
+
+/// A client's connection.
+pub struct Session {
+    connection: Connection,
+    phase: Phase,
+    loopback: bool,
+    input: Input,
+    channels: Vec<Option<Box<Channel>>>,
+    heartbeat: Heartbeat,
+    /// Bytes to be read per turn; shrinks while the session floods a queue that drains.
+    budget: usize,
+    eased: bool,
+    fate: SocketFate,
+    /// The method being handled: what an error is blamed on.
+    blamed: MethodId,
+    /// A timer that the core doesn't know of yet.
+    new_deadline: Option<Time>,
+}
+
+/// Where a connection stands.
+enum Phase {
+    /// Not yet open.
+    Handshake(Handshake),
+    /// In use.
+    Running,
+    /// Over; what it held is being given back.
+    Ending(Ending),
+}
+
+/// How far a connection's end is.
+#[derive(Default)]
+struct Ending {
+    /// The client asked for it and is told when all is done.
+    close_ok_due: bool,
+    /// We asked for it: when we stop waiting for the client's `close-ok`.
+    deadline: Option<Time>,
+    /// Deletions of exclusive queues that are under way; none before they were asked for.
+    deletes_waiting: Option<usize>,
+    /// Nothing of it is left on any core.
+    finished: bool,
+}
+
+/// What the runtime has to do about a session's socket after the turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketFate {
+    /// Keep it.
+    Open,
+    /// Write what is left of the output, then shut it down.
+    CloseWhenWritten,
+    /// Close it now.
+    CloseNow,
+}
+
+/// What a session works with besides its own state.
+pub struct SessionContext<'a> {
+    /// The time of this turn.
+    pub now: Time,
+    /// The core's copy of the topology.
+    pub topology: &'a Topology,
+    /// Where questions and publishes go.
+    pub outbox: &'a mut Outbox,
+    /// What the operator decided.
+    pub settings: &'a Settings,
+    /// Working memory for routing, the same for all sessions of a core.
+    pub scratch: &'a mut Scratch,
+}
+
+/// Working memory for routing.
+#[derive(Default)]
+pub struct Scratch {
+    route: RouteScratch,
+    targets: Vec<QueueId>,
+}
+
+impl Session {
+    /// A socket was accepted. `loopback`: whether the peer is on this machine.
+    pub fn new(id: SessionId, loopback: bool, now: Time, settings: &Settings) -> Self {
+        Self {
+            connection: Connection::new(id),
+            phase: Phase::Handshake(Handshake::new(now + settings.handshake_timeout)),
+            loopback,
+            input: Input::default(),
+            channels: Vec::new(),
+            heartbeat: Heartbeat::new(now),
+            budget: limits::LANDING_BYTES,
+            eased: false,
+            fate: SocketFate::Open,
+            blamed: MethodId::default(),
+            new_deadline: None,
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> SessionId {
+        self.connection.id
+    }
+
+    /// A message for one of its consumers, from the queue's core.
+    #[inline]
+    pub fn deliver(&mut self, core: CoreId, deliver: &Deliver, message: &MessageRef<'_>) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(deliver.channel)) {
+            channel.deliver(core, deliver, message, &mut self.connection);
+        }
+    }
+
+    /// `core` has settled the channel's publishes up to this number.
+    pub fn confirmed(&mut self, core: CoreId, channel: u16, upto: u64) {
+        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel))
+            && found.publishes_settled(core, upto)
+        {
+            self.connection.confirming.push(channel);
+        }
+    }
+
+    /// The answer to a channel's question.
+    pub fn answered(&mut self, channel: u16, answer: Answer, context: &mut SessionContext<'_>) {
+        if channel == 0 {
+            self.queue_deleted(context);
+            return;
+        }
+        self.with_channel(channel, context, |channel, connection, context| {
+            channel.answered(answer, connection, context)
+        });
+    }
+
+    /// A queue waits for credit for one of its consumers.
+    pub fn hungry(&mut self, channel: u16, consumer: u32, context: &mut SessionContext<'_>) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(channel)) {
+            channel.consumers.hungry(consumer);
+            channel.lend_credit(&self.connection, context);
+        }
+    }
+
+    /// A queue gives credit back.
+    pub fn surrendered(
+        &mut self,
+        channel: u16,
+        consumer: u32,
+        credits: u32,
+        context: &mut SessionContext<'_>,
+    ) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(channel)) {
+            channel.consumers.surrendered(consumer, credits);
+            channel.lend_credit(&self.connection, context);
+        }
+    }
+
+    /// The queue of one of its consumers was deleted.
+    pub fn consumer_cancelled(&mut self, channel: u16, consumer: u32) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(channel)) {
+            channel.consumer_cancelled(consumer, &mut self.connection);
+        }
+    }
+
+    /// It floods a queue that drains: read a little less in the coming turns.
+    pub fn ease(&mut self) {
+        /// Less than this would only multiply system calls.
+        const BUDGET_MIN: usize = 8 * 1024;
+        self.budget = (self.budget - self.budget / 4).max(BUDGET_MIN);
+        self.eased = true;
+    }
+
+    /// Once a turn, before the output is written: sends the confirms that became due.
+    pub fn end_turn(&mut self, context: &mut SessionContext<'_>) {
+        for number in std::mem::take(&mut self.connection.confirming) {
+            let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
+                continue;
+            };
+            channel.send_confirms(&mut self.connection);
+            if channel.commit_is_settled() {
+                self.with_channel(number, context, |channel, connection, _| {
+                    channel.committed(connection);
+                    Ok(Answered::Settled)
+                });
+            }
+        }
+        if !std::mem::take(&mut self.eased) {
+            self.budget = (self.budget + self.budget / 8).min(limits::LANDING_BYTES);
+        }
+    }
+
+    /// How many bytes may be read in this turn; 0 is none.
+    pub fn read_budget(&self, outbox: &Outbox) -> usize {
+        let waits = self.input.deferred > limits::DEFERRED_BYTES_MAX
+            || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
+            || self.fate == SocketFate::CloseNow
+            || outbox.cores().any(|core| outbox.is_overfull(core));
+        if waits { 0 } else { self.budget }
+    }
+
+    /// What is to be written, and what is to become of the socket.
+    pub fn output(&mut self) -> (&mut Output, SocketFate) {
+        (&mut self.connection.output, self.fate)
+    }
+
+    /// Output was written: once it has drained below half a window, what was delivered may come
+    /// again.
+    pub fn written(&mut self, context: &mut SessionContext<'_>) {
+        self.heartbeat.sent(context.now);
+        if self.connection.output.len() <= limits::WINDOW_BYTES as usize / 2 {
+            self.connection.give_credit_back(context.outbox);
+        }
+    }
+
+    /// The socket is gone. What the session holds is given back; see [`Session::is_finished`].
+    pub fn disconnected(&mut self, context: &mut SessionContext<'_>) {
+        self.connection.mute = true;
+        self.fate = SocketFate::CloseNow;
+        self.connection.give_credit_back(context.outbox);
+        self.end(Ending::default(), context);
+    }
+
+    /// Tells the client that the broker goes, and ends the connection.
+    pub fn shut_down(&mut self, context: &mut SessionContext<'_>) {
+        match self.phase {
+            Phase::Handshake(_) => self.close_now(context),
+            Phase::Running => self.fail(ConnectionError::Forced("shutdown"), context),
+            Phase::Ending(_) => {}
+        }
+    }
+
+    /// Whether nothing of it is left on any core, so that it may be forgotten once its socket is.
+    pub fn is_finished(&self) -> bool {
+        matches!(&self.phase, Phase::Ending(ending) if ending.finished)
+    }
+
+    /// A time at which [`Session::on_timer`] wants to be called, besides those it asked for itself.
+    pub fn take_new_deadline(&mut self) -> Option<Time> {
+        self.new_deadline.take()
+    }
+
+    /// Runs `act` on a channel and carries out what follows: errors, frames that waited, the end.
+    fn with_channel(
+        &mut self,
+        number: u16,
+        context: &mut SessionContext<'_>,
+        act: impl FnOnce(
+            &mut Channel,
+            &mut Connection,
+            &mut SessionContext<'_>,
+        ) -> Result<Answered, AmqpError>,
+    ) {
+        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
+            return;
+        };
+        match act(channel, &mut self.connection, context) {
+            Ok(Answered::Waiting) => {}
+            Ok(Answered::Settled) => self.resume_channel(number, context),
+            Ok(Answered::Detached) => self.channel_detached(number, context),
+            Err(error) => {
+                if channel.is_open() {
+                    self.refuse(number, error, context);
+                } else {
+                    // Its end was only waiting for this answer.
+                    self.detach_channel(number, context);
+                }
+            }
+        }
+    }
+
+    /// A channel's question is settled: its next frames are handled, or its end begins.
+    fn resume_channel(&mut self, number: u16, context: &mut SessionContext<'_>) {
+        self.replay(number, context);
+        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
+            return;
+        };
+        if !channel.waits() && !channel.is_open() {
+            self.detach_channel(number, context);
+        } else if !channel.waits() && matches!(self.phase, Phase::Ending(_)) {
+            channel.state = channel::State::Ending;
+            self.detach_channel(number, context);
+        }
+    }
+
+    fn detach_channel(&mut self, number: u16, context: &mut SessionContext<'_>) {
+        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
+            return;
+        };
+        if let Answered::Detached = channel.detach(&mut self.connection, context) {
+            self.channel_detached(number, context);
+        }
+    }
+
+    /// Begins the end of the connection: every channel lets go of everything.
+    fn end(&mut self, ending: Ending, context: &mut SessionContext<'_>) {
+        if let Phase::Ending(already) = &mut self.phase {
+            already.close_ok_due |= ending.close_ok_due;
+            if already.finished && ending.close_ok_due {
+                self.finish(context);
+            }
+            return;
+        }
+        self.new_deadline = ending.deadline;
+        self.phase = Phase::Ending(ending);
+        self.input.forget();
+        for number in 0..self.channels.len() as u16 {
+            let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
+                continue;
+            };
+            if !channel.waits() {
+                channel.state = channel::State::Ending;
+                self.detach_channel(number, context);
+            }
+        }
+        self.advance_end(context);
+    }
+
+    /// Once no channel is left, the exclusive queues go; once they are gone, the session is.
+    fn advance_end(&mut self, context: &mut SessionContext<'_>) {
+        let Phase::Ending(ending) = &mut self.phase else {
+            return;
+        };
+        if ending.finished || self.channels.iter().any(Option::is_some) {
+            return;
+        }
+        if ending.deletes_waiting.is_none() {
+            let mut waiting = 0;
+            for queue in std::mem::take(&mut self.connection.exclusive_queues) {
+                let Some(owner) = context.topology.queue(queue).map(|found| found.owner) else {
+                    continue;
+                };
+                waiting += 1;
+                context.outbox.to(owner).to_shard.push(ToShard::Delete {
+                    session: self.connection.id,
+                    channel: 0,
+                    queue,
+                    if_unused: false,
+                    if_empty: false,
+                });
+            }
+            ending.deletes_waiting = Some(waiting);
+        }
+        if ending.deletes_waiting == Some(0) {
+            ending.finished = true;
+            self.finish(context);
+        }
+    }
+
+    /// An exclusive queue is deleted.
+    fn queue_deleted(&mut self, context: &mut SessionContext<'_>) {
+        if let Phase::Ending(ending) = &mut self.phase
+            && let Some(waiting) = &mut ending.deletes_waiting
+        {
+            *waiting = waiting.saturating_sub(1);
+        }
+        self.advance_end(context);
+    }
+
+    /// Nothing is left of it anywhere: tells the client, if it waits for that.
+    fn finish(&mut self, context: &mut SessionContext<'_>) {
+        for core in context.outbox.cores() {
+            let session = self.connection.id;
+            let gone = ToShard::SessionGone { session };
+            context.outbox.to(core).to_shard.push(gone);
+        }
+        if let Phase::Ending(ending) = &mut self.phase
+            && std::mem::take(&mut ending.close_ok_due)
+        {
+            self.send_close_ok();
+            self.close_when_written();
+        }
+    }
+
+    fn close_when_written(&mut self) {
+        if self.fate == SocketFate::Open {
+            self.fate = SocketFate::CloseWhenWritten;
+        }
+    }
+
+    /// Closes the socket without a word.
+    fn close_now(&mut self, context: &mut SessionContext<'_>) {
+        self.close_when_written();
+        self.end(Ending::default(), context);
+    }
+}

@@ -1,0 +1,457 @@
+//! From a publish's frames to the queues: putting contents together, routing, and writing the message
+//! once for each core that holds a queue of it.
+
+use bytes::{Bytes, BytesMut};
+
+use super::SessionContext;
+use super::channel::{Channel, Mode};
+use super::connection::Connection;
+use super::transaction::PendingPublish;
+use crate::amqp::content::{self, ContentHeader, Publish};
+use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
+use crate::amqp::properties::{self, Properties};
+use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
+use crate::mail::{self, ToShard};
+use crate::model::Topology;
+
+const CLASS_BASIC: u16 = 60;
+
+/// A content whose frames have not all come. Kept when it is complete, for its buffers.
+#[derive(Default)]
+pub(super) struct Content {
+    stage: Stage,
+    mandatory: bool,
+    exchange: Vec<u8>,
+    routing_key: Vec<u8>,
+    properties: Vec<u8>,
+    /// A small body, as far as it has come.
+    body: Vec<u8>,
+    /// A large one.
+    large_body: Vec<Bytes>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Stage {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// The method came; the header must be next.
+    Header,
+    /// The header came; so many bytes of body are to come.
+    Body { announced: u64, missing: u64 },
+}
+
+impl Content {
+    /// Whether the next frame must be a header or a body.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.stage != Stage::Idle
+    }
+
+    /// Whether a body of so many bytes is what comes next, and belongs in a buffer of its own.
+    pub(super) fn takes_large_piece(&self, size: usize) -> bool {
+        matches!(self.stage, Stage::Body { announced, missing }
+            if announced >= limits::LARGE_BODY_BYTES as u64 && size as u64 <= missing)
+    }
+
+    /// Forgets what has come.
+    pub(super) fn reset(&mut self, connection: &mut Connection) {
+        connection.content_bytes -= self.bytes();
+        self.stage = Stage::Idle;
+        self.large_body.clear();
+        self.body.clear();
+        self.body.shrink_to(limits::LARGE_BODY_BYTES);
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.len() + self.large_body.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    fn message(&self) -> MessageRef<'_> {
+        MessageRef {
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            properties: &self.properties,
+            body: &self.body,
+            large_body: &self.large_body,
+            persistent: Properties::from_validated(&self.properties).is_persistent(),
+        }
+    }
+}
+
+/// The queues that the channel's last publish went to: publishers mostly repeat themselves.
+#[derive(Default)]
+pub(super) struct RouteCache {
+    exchange: Vec<u8>,
+    routing_key: Vec<u8>,
+    resolved: Option<(ExchangeId, u64)>,
+    groups: Vec<Group>,
+    /// The last properties that were looked through, and whether they ask for persistence.
+    properties: Vec<u8>,
+    persistent: bool,
+}
+
+/// The queues on one core.
+struct Group {
+    core: CoreId,
+    /// [`QueueId::to_bytes`] of each.
+    queues: Vec<u8>,
+}
+
+impl RouteCache {
+    #[inline]
+    fn holds(&self, publish: &Publish<'_>, topology: &Topology) -> bool {
+        self.resolved.is_some_and(|(exchange, revision)| {
+            self.routing_key == publish.routing_key
+                && self.exchange == publish.exchange
+                && topology.revision(exchange) == revision
+        })
+    }
+
+    /// Whether the properties are well-formed, and ask for persistence.
+    #[inline]
+    fn is_persistent(&mut self, properties: &[u8]) -> Result<bool, ConnectionError> {
+        if self.properties.is_empty() || self.properties != properties {
+            properties::validate(properties)?;
+            let persistent = Properties::from_validated(properties).is_persistent();
+            const WORTH_KEEPING: usize = 64;
+            if properties.len() > WORTH_KEEPING {
+                return Ok(persistent);
+            }
+            self.persistent = persistent;
+            self.properties.clear();
+            self.properties.extend_from_slice(properties);
+        }
+        Ok(self.persistent)
+    }
+}
+
+/// What a frame did to a content.
+pub(super) enum Progress {
+    /// More frames must come.
+    Incomplete,
+    /// It was the last: the message is published.
+    Complete,
+}
+
+impl Channel {
+    /// `basic.publish`: its header and body are to follow.
+    pub(super) fn begin_content(&mut self, publish: &Publish<'_>) {
+        let content = &mut self.content;
+        content.stage = Stage::Header;
+        content.mandatory = publish.mandatory;
+        content.exchange.clear();
+        content.exchange.extend_from_slice(publish.exchange);
+        content.routing_key.clear();
+        content.routing_key.extend_from_slice(publish.routing_key);
+    }
+
+    /// A header frame.
+    pub(super) fn content_header(
+        &mut self,
+        payload: &[u8],
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Progress, AmqpError> {
+        if self.content.stage != Stage::Header {
+            return Err(ConnectionError::UnexpectedFrame(
+                "expected method frame, got content header instead",
+            )
+            .into());
+        }
+        let header = ContentHeader::read(payload)?;
+        check_header(&header, context)?;
+        self.route.is_persistent(header.properties)?;
+        let content = &mut self.content;
+        content.properties.clear();
+        content.properties.extend_from_slice(header.properties);
+        content.stage = Stage::Body {
+            announced: header.body_size,
+            missing: header.body_size,
+        };
+        if header.body_size == 0 {
+            return self.content_complete(connection, context);
+        }
+        Ok(Progress::Incomplete)
+    }
+
+    /// A body frame's payload, copied from the landing buffer.
+    pub(super) fn content_body(
+        &mut self,
+        payload: &[u8],
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Progress, AmqpError> {
+        if self.content.takes_large_piece(payload.len()) {
+            let piece = Bytes::copy_from_slice(payload);
+            return self.content_large_piece(piece, connection, context);
+        }
+        self.account_body(payload.len(), connection)?;
+        self.content.body.extend_from_slice(payload);
+        self.body_progress(connection, context)
+    }
+
+    /// A body frame's payload that was received into a buffer of its own.
+    pub(super) fn content_large_piece(
+        &mut self,
+        piece: Bytes,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Progress, AmqpError> {
+        self.account_body(piece.len(), connection)?;
+        if !piece.is_empty() {
+            self.content.large_body.push(piece);
+        }
+        self.body_progress(connection, context)
+    }
+
+    fn account_body(&mut self, len: usize, connection: &mut Connection) -> Result<(), AmqpError> {
+        let Stage::Body { announced, missing } = &mut self.content.stage else {
+            return Err(ConnectionError::UnexpectedFrame(
+                "expected content header, got content body instead",
+            )
+            .into());
+        };
+        if len as u64 > *missing {
+            return Err(ConnectionError::BodyTooLong(*announced).into());
+        }
+        if connection.content_bytes + len > limits::CONTENT_BYTES_MAX {
+            return Err(ConnectionError::TooMuchContent(limits::CONTENT_BYTES_MAX).into());
+        }
+        *missing -= len as u64;
+        connection.content_bytes += len;
+        Ok(())
+    }
+
+    fn body_progress(
+        &mut self,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Progress, AmqpError> {
+        if matches!(self.content.stage, Stage::Body { missing: 1.., .. }) {
+            return Ok(Progress::Incomplete);
+        }
+        self.content_complete(connection, context)
+    }
+
+    fn content_complete(
+        &mut self,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<Progress, AmqpError> {
+        let mut content = std::mem::take(&mut self.content);
+        let result = self.publish(content.mandatory, &content.message(), connection, context);
+        content.reset(connection);
+        self.content = content;
+        result.map(|()| Progress::Complete)
+    }
+
+    /// A whole message whose three frames lie in one buffer: nothing is copied on the way.
+    #[inline]
+    pub(super) fn publish_at_once(
+        &mut self,
+        publish: &Publish<'_>,
+        header: &ContentHeader<'_>,
+        body: &[u8],
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        check_header(header, context)?;
+        let persistent = self.route.is_persistent(header.properties)?;
+        let message = MessageRef {
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+            properties: header.properties,
+            body,
+            large_body: &[],
+            persistent,
+        };
+        self.publish(publish.mandatory, &message, connection, context)
+    }
+
+    /// A complete message.
+    fn publish(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        if let Mode::Transaction(transaction) = &mut self.mode {
+            let exchange = as_name(message.exchange)?;
+            find_exchange(&exchange, connection, context)?;
+            as_name(message.routing_key)?;
+            let message = StoredMessage::new(message);
+            return Ok(transaction.publish(PendingPublish { mandatory, message })?);
+        }
+        let number = match &mut self.mode {
+            Mode::Confirm(confirms) => confirms.next(),
+            _ => 0,
+        };
+        self.route_and_send(mandatory, message, number, connection, context)
+    }
+
+    /// Routes a message and writes it for each core with a queue of it. `number`: its confirm number.
+    pub(super) fn route_and_send(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        number: u64,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        let publish = Publish {
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            mandatory,
+            immediate: false,
+        };
+        if !self.route.holds(&publish, context.topology) {
+            self.resolve(&publish, message.properties, connection, context)?;
+        }
+        for index in 0..self.route.groups.len() {
+            let core = self.route.groups[index].core;
+            self.touch(core);
+            match &mut self.mode {
+                Mode::Confirm(confirms) => confirms.sent(core, number),
+                Mode::Transaction(transaction) => transaction.confirms.sent(core, number),
+                Mode::Plain => {}
+            }
+            let batch = &mut context.outbox.to(core).to_shard;
+            let queues = batch.write(&self.route.groups[index].queues);
+            let span = batch.write_message(message);
+            batch.push(ToShard::Publish(mail::Publish {
+                session: connection.id,
+                channel: self.number,
+                confirm: number,
+                queues,
+                message: span,
+            }));
+        }
+        if self.route.groups.is_empty() {
+            if mandatory {
+                return_message(self.number, message, connection);
+            }
+            if number != 0 {
+                connection.confirming.push(self.number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks the exchange up and routes; the result is kept if the headers had no part in it.
+    fn resolve(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &[u8],
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        let exchange_name = as_name(publish.exchange)?;
+        let routing_key = as_name(publish.routing_key)?;
+        let exchange = find_exchange(&exchange_name, connection, context)?;
+        let topology = context.topology;
+        let scratch = &mut *context.scratch;
+        scratch.targets.clear();
+        let routed = topology.route(
+            exchange,
+            routing_key.as_bytes(),
+            Properties::from_validated(properties),
+            &mut scratch.route,
+            &mut scratch.targets,
+        );
+        let cache = &mut self.route;
+        cache.groups.clear();
+        for &queue in &scratch.targets {
+            let Some(definition) = topology.queue(queue) else {
+                continue;
+            };
+            cache.add(definition.owner, queue);
+        }
+        cache.resolved = None;
+        if routed.is_cacheable {
+            cache.resolved = Some((exchange, topology.revision(exchange)));
+            cache.exchange.clear();
+            cache.exchange.extend_from_slice(publish.exchange);
+            cache.routing_key.clear();
+            cache.routing_key.extend_from_slice(publish.routing_key);
+        }
+        Ok(())
+    }
+}
+
+impl RouteCache {
+    fn add(&mut self, core: CoreId, queue: QueueId) {
+        let position = self.groups.iter().position(|group| group.core == core);
+        let index = position.unwrap_or_else(|| {
+            self.groups.push(Group {
+                core,
+                queues: Vec::new(),
+            });
+            self.groups.len() - 1
+        });
+        self.groups[index]
+            .queues
+            .extend_from_slice(&queue.to_bytes());
+    }
+}
+
+#[inline]
+fn check_header(header: &ContentHeader<'_>, context: &SessionContext<'_>) -> Result<(), AmqpError> {
+    if header.class != CLASS_BASIC {
+        return Err(
+            ConnectionError::UnexpectedFrame("content header's class is not the method's").into(),
+        );
+    }
+    let max = context.settings.message_bytes_max;
+    if header.body_size > max {
+        let size = header.body_size;
+        return Err(ChannelError::MessageTooLarge { size, max }.into());
+    }
+    Ok(())
+}
+
+/// The exchange that a client may publish to.
+fn find_exchange(
+    name: &Name,
+    connection: &Connection,
+    context: &SessionContext<'_>,
+) -> Result<ExchangeId, AmqpError> {
+    let vhost = || context.topology.vhost_name(connection.vhost).clone();
+    let id = context
+        .topology
+        .exchange_by_name(connection.vhost, name.as_str());
+    let found = id.and_then(|id| Some((id, context.topology.exchange(id)?)));
+    match found {
+        None => Err(ChannelError::NoExchange {
+            exchange: name.clone(),
+            vhost: vhost(),
+        }
+        .into()),
+        Some((_, definition)) if definition.internal => Err(ChannelError::InternalExchange {
+            exchange: name.clone(),
+            vhost: vhost(),
+        }
+        .into()),
+        Some((id, _)) => Ok(id),
+    }
+}
+
+fn as_name(bytes: &[u8]) -> Result<Name, ConnectionError> {
+    std::str::from_utf8(bytes)
+        .map(Name::from)
+        .map_err(|_| ConnectionError::ShortStringUtf8)
+}
+
+fn return_message(channel: u16, message: &MessageRef<'_>, connection: &mut Connection) {
+    if connection.mute {
+        return;
+    }
+    let out = connection.output.block();
+    content::write_return(out, channel, message.exchange, message.routing_key);
+    connection.send_content(channel, message);
+}
+
+/// A buffer for a large body frame: its payload and the end octet.
+pub(super) fn landing_buffer(size: usize) -> BytesMut {
+    BytesMut::zeroed(size + 1)
+}

@@ -1,0 +1,158 @@
+//! The way from this shard to each session: how much may still be on it, and who waits for room.
+
+use crate::base::{MessageRef, QueueId, SessionId, limits};
+use crate::mail::{Deliver, NO_SLOT, Outbox, ToSession};
+use crate::model::queue::{Consumer, Sink};
+
+/// The windows of all sessions that were ever delivered to, by core and index.
+#[derive(Default)]
+pub(super) struct Links {
+    by_core: Vec<Vec<Link>>,
+    /// Sessions that were told to ease in this batch: once is enough.
+    eased: Option<SessionId>,
+}
+
+#[derive(Default)]
+struct Link {
+    generation: u32,
+    /// Deliveries and bytes that may still be sent; bytes go below zero by one message at most.
+    messages: u32,
+    bytes: i64,
+    /// Consumers that found no room.
+    waiting: Vec<(QueueId, u32)>,
+}
+
+impl Links {
+    fn link(&mut self, session: SessionId) -> &mut Link {
+        let (core, index) = (session.core.index(), session.index as usize);
+        if self.by_core.len() <= core {
+            self.by_core.resize_with(core + 1, Vec::new);
+        }
+        let links = &mut self.by_core[core];
+        if links.len() <= index {
+            links.resize_with(index + 1, Link::default);
+        }
+        let link = &mut links[index];
+        if link.generation != session.generation {
+            *link = Link {
+                generation: session.generation,
+                messages: limits::WINDOW_MESSAGES,
+                bytes: i64::from(limits::WINDOW_BYTES),
+                waiting: Vec::new(),
+            };
+        }
+        link
+    }
+
+    /// Deliveries have left for the socket; the consumers that waited for that.
+    pub(super) fn give_back(
+        &mut self,
+        session: SessionId,
+        messages: u32,
+        bytes: u32,
+    ) -> Vec<(QueueId, u32)> {
+        let link = self.link(session);
+        link.messages += messages;
+        link.bytes += i64::from(bytes);
+        std::mem::take(&mut link.waiting)
+    }
+
+    /// Asks a publisher to be read a little slower.
+    pub(super) fn ease(&mut self, session: SessionId, outbox: &mut Outbox) {
+        if self.eased != Some(session) {
+            self.eased = Some(session);
+            outbox
+                .to(session.core)
+                .to_session
+                .push(ToSession::Ease { session });
+        }
+    }
+
+    /// A batch is carried out: sessions may be asked again.
+    pub(super) fn end_batch(&mut self) {
+        self.eased = None;
+    }
+
+    /// A session is gone.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.link(session).waiting = Vec::new();
+    }
+}
+
+/// The deliveries of one queue.
+pub(super) struct Deliveries<'a> {
+    queue: QueueId,
+    links: &'a mut Links,
+    outbox: &'a mut Outbox,
+    /// How many there were.
+    pub(super) delivered: u32,
+}
+
+impl<'a> Deliveries<'a> {
+    pub(super) fn new(queue: QueueId, links: &'a mut Links, outbox: &'a mut Outbox) -> Self {
+        Self {
+            queue,
+            links,
+            outbox,
+            delivered: 0,
+        }
+    }
+}
+
+impl Sink for Deliveries<'_> {
+    fn has_room(&mut self, consumer: &Consumer) -> bool {
+        let link = self.links.link(consumer.session);
+        let room = link.messages > 0 && link.bytes > 0;
+        if !room {
+            link.waiting.push((self.queue, consumer.number));
+        }
+        room
+    }
+
+    fn deliver(
+        &mut self,
+        consumer: &Consumer,
+        slot: Option<u32>,
+        redelivered: bool,
+        message: &MessageRef<'_>,
+    ) {
+        self.delivered += 1;
+        let link = self.links.link(consumer.session);
+        link.messages -= 1;
+        link.bytes -= i64::from(message.weight());
+        let batch = &mut self.outbox.to(consumer.session.core).to_session;
+        let span = batch.write_message(message);
+        batch.push(ToSession::Deliver(Deliver {
+            session: consumer.session,
+            channel: consumer.channel,
+            redelivered,
+            consumer: consumer.number,
+            queue: self.queue,
+            slot: slot.unwrap_or(NO_SLOT),
+            message: span,
+        }));
+    }
+
+    fn hungry(&mut self, consumer: &Consumer) {
+        self.outbox
+            .to(consumer.session.core)
+            .to_session
+            .push(ToSession::Hungry {
+                session: consumer.session,
+                channel: consumer.channel,
+                consumer: consumer.number,
+            });
+    }
+
+    fn surrender(&mut self, consumer: &Consumer, credits: u32) {
+        self.outbox
+            .to(consumer.session.core)
+            .to_session
+            .push(ToSession::Surrender {
+                session: consumer.session,
+                channel: consumer.channel,
+                consumer: consumer.number,
+                credits,
+            });
+    }
+}
