@@ -17,9 +17,9 @@
 pub mod amqp;
 pub mod base;
 pub mod broker;
-//pub mod config;
+pub mod config;
 pub mod mail;
 pub mod model;
-//pub mod runtime;
+pub mod runtime;
 pub mod session;
 pub mod shard;

@@ -48,6 +48,10 @@ pub struct Core {
     timers: BTreeSet<(Time, SessionIndex)>,
     /// Takes the place of own mail while that is handled.
     spare: Box<Mail>,
+    /// The time of the last input.
+    now: Time,
+    /// The output of a session that isn't there.
+    nobody: Output,
 }
 
 impl Core {
@@ -65,6 +69,8 @@ impl Core {
             scratch: Scratch::default(),
             timers: BTreeSet::new(),
             spare: Box::default(),
+            now: Time::default(),
+            nobody: Output::default(),
             settings,
         }
     }
@@ -122,6 +128,7 @@ impl Core {
 
     /// Handles the core's own mail until none is left. Call at the end of each turn's inputs.
     pub fn settle(&mut self, now: Time) {
+        self.now = now;
         /// Mail answers mail, but not for long; what is left then waits for the next turn.
         const ROUNDS_MAX: usize = 32;
         self.shard.work();
@@ -147,15 +154,19 @@ impl Core {
     }
 
     /// The next session whose output or fate may have changed since it was last named here.
-    pub fn next_dirty(&mut self, now: Time) -> Option<SessionIndex> {
+    pub fn next_dirty(&mut self) -> Option<SessionIndex> {
         let index = self.sessions.next_dirty()?;
+        let now = self.now;
         self.with_clean_session(now, index, |session, context| session.end_turn(context));
         Some(index)
     }
 
     /// What is to be written to the session's socket, and what is to become of it.
-    pub fn output(&mut self, session: SessionIndex) -> Option<(&mut Output, SocketFate)> {
-        Some(self.sessions.at(session)?.output())
+    pub fn output(&mut self, session: SessionIndex) -> (&mut Output, SocketFate) {
+        match self.sessions.at(session) {
+            Some(session) => session.output(),
+            None => (&mut self.nobody, SocketFate::CloseNow),
+        }
     }
 
     /// The session's output was written as far as the socket took it: gives credit back.

@@ -1,0 +1,551 @@
+//! The configuration file, in the format of RabbitMQ's `rabbitmq.conf`:
+//!
+//! ```text
+//! # a comment
+//! key = value            # what follows a # is a comment
+//! key = 'a value with # in it'
+//! ```
+//!
+//! A key that means the same as RabbitMQ's has its name. One of RabbitMQ's that does nothing here is
+//! accepted with a warning, so that an existing file works; any other is a mistake, as with RabbitMQ.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use regex::Regex;
+
+use super::options::LogLevel;
+use super::{ConfigError, value};
+use crate::base::settings::{Secret, User};
+use crate::base::{Name, Settings, limits};
+
+const GUEST: &str = "guest";
+const ROOT: &str = "/";
+/// RabbitMQ's own upper bound for `max_message_size`, in bytes.
+const MESSAGE_BYTES_LIMIT: u64 = 512 * 1024 * 1024;
+/// A frame is kept until it is complete: larger ones than this would cost more than they save.
+const FRAME_MAX_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
+const WITHOUT_EFFECT: [&str; 60] = [
+    "anonymous_login_",
+    "auth_backends.",
+    "auth_http.",
+    "auth_ldap.",
+    "auth_mechanisms.",
+    "auth_oauth2.",
+    "background_gc_",
+    "channel_max_per_node",
+    "channel_operation_timeout",
+    "classic_queue.",
+    "cluster_formation.",
+    "cluster_keepalive_interval",
+    "cluster_name",
+    "cluster_partition_handling",
+    "cluster_tags.",
+    "collect_statistics",
+    "collect_statistics_",
+    "connection_max",
+    "consumer_max_per_channel",
+    "consumer_timeout",
+    "credential_validator.",
+    "default_limits.",
+    "default_policies.",
+    "default_queue_type",
+    "default_user_tags.",
+    "definitions.",
+    "deprecated_features.",
+    "disk_free_limit.",
+    "distribution.",
+    "federation.",
+    "initial_frame_max",
+    "listeners.ssl",
+    "listeners.ssl.",
+    "load_definitions",
+    "log.",
+    "management.",
+    "management_agent.",
+    "max_connections",
+    "memory_monitor_interval",
+    "message_interceptors.",
+    "mnesia_table_loading_retry_",
+    "mqtt.",
+    "msg_store_",
+    "net_ticktime",
+    "num_acceptors.",
+    "password_hashing_module",
+    "prometheus.",
+    "proxy_protocol",
+    "queue_index_",
+    "queue_leader_locator",
+    "queue_master_locator",
+    "quorum_queue.",
+    "raft.",
+    "reverse_dns_lookups",
+    "ssl_",
+    "stomp.",
+    "stream.",
+    "tcp_listen_options.",
+    "total_memory_available_override_value",
+    "vm_memory_",
+];
+
+/// What a file says, key by key; nothing where it says nothing.
+#[derive(Default, Debug)]
+pub(super) struct File {
+    /// By the last part of `listeners.tcp.NAME`.
+    pub(super) listeners: BTreeMap<String, SocketAddr>,
+    /// `listeners.tcp = none`
+    pub(super) no_listeners: bool,
+    pub(super) default_user: Option<String>,
+    pub(super) default_pass: Option<String>,
+    pub(super) default_vhost: Option<String>,
+    pub(super) backlog: Option<u32>,
+    pub(super) nodelay: Option<bool>,
+    pub(super) log_level: Option<LogLevel>,
+    handshake_timeout: Option<Duration>,
+    heartbeat_s: Option<u16>,
+    frame_max: Option<u32>,
+    channel_max: Option<u16>,
+    message_bytes_max: Option<u64>,
+    vhosts: BTreeMap<String, String>,
+    users: BTreeMap<String, FileUser>,
+    /// `loopback_users`, once anything was said about them.
+    loopback_users: Option<Vec<String>>,
+    warnings: Vec<String>,
+}
+
+/// `default_users.NAME.*`
+#[derive(Default, Debug)]
+struct FileUser {
+    password: Option<String>,
+    vhost_pattern: Option<Regex>,
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("cannot read configuration file {name}: {error}")))?;
+    parse(&name, &text)
+}
+
+fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
+    let mut file = File::default();
+    for (number, line) in (1..).zip(text.lines()) {
+        let at = Place { name, number };
+        let Some((key, value)) = split(line).map_err(|expected| at.mistake(&expected))? else { continue };
+        match file.set(&at, key, value) {
+            Ok(()) => {}
+            Err(Refused::Key) => {
+                return Err(ConfigError(format!("unknown key '{key}' in {name} line {number}")));
+            }
+            Err(Refused::Value(expected)) => {
+                return Err(at.mistake(&format!("{key}: {expected}, not '{value}'")));
+            }
+            Err(Refused::Secret(expected)) => return Err(at.mistake(&format!("{key}: {expected}"))),
+        }
+    }
+    Ok(file)
+}
+
+/// Where a line stands.
+struct Place<'a> {
+    name: &'a str,
+    number: usize,
+}
+
+impl Place<'_> {
+    fn mistake(&self, what: &str) -> ConfigError {
+        ConfigError(format!("{} line {}: {what}", self.name, self.number))
+    }
+}
+
+/// Key and value of a line, if there is anything on it.
+fn split(line: &str) -> Result<Option<(&str, &str)>, String> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let Some((key, value)) = line.split_once('=') else {
+        return Err("expected `key = value`".to_owned());
+    };
+    let (key, value) = (key.trim(), value.trim());
+    let value = match value.strip_prefix('\'') {
+        Some(quoted) => {
+            let (value, rest) = quoted.split_once('\'').ok_or_else(|| format!("{key}: expected a closing '"))?;
+            let rest = rest.trim();
+            if !rest.is_empty() && !rest.starts_with('#') {
+                return Err(format!("{key}: expected nothing behind the closing '"));
+            }
+            value
+        }
+        None => value.split('#').next().unwrap_or_default().trim_end(),
+    };
+    if key.is_empty() || value.is_empty() {
+        return Err("expected `key = value`".to_owned());
+    }
+    Ok(Some((key, value)))
+}
+
+/// Why a line isn't taken.
+enum Refused {
+    /// There is no such key.
+    Key,
+    /// What was expected; the value is shown.
+    Value(String),
+    /// What was expected; the value is not shown.
+    Secret(String),
+}
+
+impl From<String> for Refused {
+    fn from(expected: String) -> Self {
+        Self::Value(expected)
+    }
+}
+
+impl From<&str> for Refused {
+    fn from(expected: &str) -> Self {
+        Self::Value(expected.to_owned())
+    }
+}
+
+impl File {
+    fn set(&mut self, at: &Place<'_>, key: &str, value: &str) -> Result<(), Refused> {
+        let parts: Vec<&str> = key.split('.').collect();
+        match parts[..] {
+            ["listeners", "tcp"] if value == "none" => {
+                self.listeners.clear();
+                self.no_listeners = true;
+            }
+            ["listeners", "tcp"] => return Err("expected none".into()),
+            ["listeners", "tcp", name] => {
+                self.listeners.insert(name.to_owned(), value::port_or_address(value)?);
+            }
+            ["handshake_timeout"] => {
+                let timeout_ms = value::number(value, 1..=3_600_000, "milliseconds")?;
+                self.handshake_timeout = Some(Duration::from_millis(timeout_ms));
+            }
+            ["heartbeat"] => {
+                self.heartbeat_s = Some(value::number(value, 0..=u64::from(u16::MAX), "seconds")? as u16);
+            }
+            ["frame_max"] => self.frame_max = Some(frame_max(value)?),
+            ["channel_max"] => {
+                let max = value::number(value, 0..=u64::from(u16::MAX), "channels")? as u16;
+                // 0 is no limit: then the protocol's 16 bits are.
+                self.channel_max = Some(if max == 0 { u16::MAX } else { max });
+            }
+            ["max_message_size"] => {
+                self.message_bytes_max = Some(value::number(value, 1..=MESSAGE_BYTES_LIMIT, "bytes")?);
+            }
+            ["default_user"] => self.default_user = Some(short(value)?),
+            ["default_pass"] => self.default_pass = Some(password(value)?),
+            ["default_vhost"] => self.default_vhost = Some(short(value)?),
+            ["vhosts", name] => {
+                self.vhosts.insert(name.to_owned(), short(value)?);
+            }
+            ["default_users", name, "password"] => self.user(name).password = Some(password(value)?),
+            ["default_users", name, "vhost_pattern"] => {
+                let pattern = Regex::new(value).map_err(|_| Refused::from("expected a regular expression"))?;
+                self.user(name).vhost_pattern = Some(pattern);
+            }
+            ["default_users", name, "tags"] => {
+                self.user(name);
+                self.warn(at, key, "has no effect here");
+            }
+            ["default_users", name, "configure" | "read" | "write"] => {
+                self.user(name);
+                self.warn_of_permission(at, key, value);
+            }
+            ["default_permissions", "configure" | "read" | "write"] => self.warn_of_permission(at, key, value),
+            ["loopback_users"] if value == "none" => self.loopback_users = Some(vec![]),
+            ["loopback_users"] => return Err("expected none".into()),
+            ["loopback_users", name] => {
+                let loopback_only = value::boolean(value)?;
+                let users = self.loopback_users();
+                users.retain(|user| user != name);
+                if loopback_only {
+                    users.push(name.to_owned());
+                }
+            }
+            ["tcp_listen_options", "backlog"] => {
+                self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
+            }
+            ["tcp_listen_options", "nodelay"] => self.nodelay = Some(value::boolean(value)?),
+            ["log", "console", "level"] => self.log_level = Some(value::log_level(value)?),
+            _ if is_without_effect(key) => self.warn(at, key, "has no effect here"),
+            _ => return Err(Refused::Key),
+        }
+        Ok(())
+    }
+
+    fn user(&mut self, name: &str) -> &mut FileUser {
+        self.users.entry(name.to_owned()).or_default()
+    }
+
+    fn loopback_users(&mut self) -> &mut Vec<String> {
+        self.loopback_users.get_or_insert_with(|| vec![GUEST.to_owned()])
+    }
+
+    fn warn(&mut self, at: &Place<'_>, key: &str, what: &str) {
+        self.warnings.push(format!("{} line {}: {key} {what}", at.name, at.number));
+    }
+
+    fn warn_of_permission(&mut self, at: &Place<'_>, key: &str, value: &str) {
+        if value != ".*" {
+            self.warn(at, key, "has no effect here: permissions are not enforced, every user may do everything");
+        }
+    }
+
+    /// The settings of the pure rooms, and the warnings.
+    pub(super) fn settings(mut self) -> Result<(Settings, Vec<String>), ConfigError> {
+        let loopback_users = std::mem::take(self.loopback_users());
+        let default_vhost = self.default_vhost.as_deref().unwrap_or(ROOT);
+        let vhosts = distinct([ROOT, default_vhost].into_iter().chain(self.vhosts.values().map(String::as_str)));
+        let default_user = self.default_user.as_deref().unwrap_or(GUEST);
+        let default_pass = self.default_pass.as_deref().unwrap_or(GUEST);
+        let user = |name: &str, password: &str, vhosts| User {
+            name: name.to_owned(),
+            password: Secret::new(password),
+            vhosts,
+            loopback_only: loopback_users.iter().any(|user| user == name),
+        };
+        let mut users = vec![];
+        for (name, stated) in &self.users {
+            let Some(password) = &stated.password else {
+                return Err(ConfigError(format!("default_users.{name} has no password: give it one, or leave it out")));
+            };
+            let may_open = |vhost: &&Name| match &stated.vhost_pattern {
+                Some(pattern) => pattern.is_match(vhost.as_str()),
+                None => vhost.as_str() == default_vhost,
+            };
+            users.push(user(name, password, vhosts.iter().filter(may_open).cloned().collect()));
+        }
+        if !self.users.contains_key(default_user) {
+            users.insert(0, user(default_user, default_pass, vec![Name::from(default_vhost)]));
+        }
+        let default = Settings::default();
+        let settings = Settings {
+            frame_max: self.frame_max.unwrap_or(default.frame_max),
+            channel_max: self.channel_max.unwrap_or(default.channel_max),
+            heartbeat_s: self.heartbeat_s.unwrap_or(default.heartbeat_s),
+            handshake_timeout: self.handshake_timeout.unwrap_or(default.handshake_timeout),
+            message_bytes_max: self.message_bytes_max.unwrap_or(default.message_bytes_max),
+            vhosts,
+            users,
+        };
+        Ok((settings, self.warnings))
+    }
+}
+
+fn frame_max(value: &str) -> Result<u32, String> {
+    if value == "0" {
+        // No limit: then the broker's own is.
+        return Ok(limits::FRAME_MAX);
+    }
+    value::number(value, u64::from(limits::FRAME_MIN)..=FRAME_MAX_LIMIT, "0 or bytes").map(|bytes| bytes as u32)
+}
+
+/// A name that fits AMQP's short strings.
+fn short(value: &str) -> Result<String, Refused> {
+    if value.len() > 255 { Err("expected at most 255 bytes".into()) } else { Ok(value.to_owned()) }
+}
+
+/// RabbitMQ can decrypt values with a passphrase that is kept elsewhere.
+fn password(value: &str) -> Result<String, Refused> {
+    if value.starts_with("encrypted:") {
+        return Err(Refused::Secret("expected a password in the clear, not an encrypted one".to_owned()));
+    }
+    Ok(value.to_owned())
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Name> {
+    let mut distinct: Vec<Name> = vec![];
+    for name in names {
+        if !distinct.iter().any(|known| known.as_str() == name) {
+            distinct.push(Name::from(name));
+        }
+    }
+    distinct
+}
+
+fn is_without_effect(key: &str) -> bool {
+    WITHOUT_EFFECT.iter().any(|known| key == *known || (known.ends_with(['.', '_']) && key.starts_with(known)))
+}
+
+#[cfg(all(test, not(leveret_loom)))]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> (Settings, Vec<String>) {
+        parse("f", text).and_then(File::settings).expect("the file is correct")
+    }
+
+    fn mistake(text: &str) -> String {
+        parse("f", text).and_then(File::settings).expect_err("the file is wrong").to_string()
+    }
+
+    fn names(names: &[Name]) -> Vec<&str> {
+        names.iter().map(Name::as_str).collect()
+    }
+
+    #[test]
+    fn an_empty_file_changes_nothing() {
+        let (settings, warnings) = settings("\n# a comment\n   \n");
+        assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
+        assert!(settings.users[0].password.matches(b"guest"));
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let (settings, warnings) = settings(
+            "handshake_timeout = 5000\nheartbeat=0 # none\n frame_max = 4096\nchannel_max = 0\nmax_message_size = 1\n",
+        );
+        assert_eq!(settings.handshake_timeout, Duration::from_secs(5));
+        assert_eq!(settings.heartbeat_s, 0);
+        assert_eq!(settings.frame_max, 4096);
+        assert_eq!(settings.channel_max, u16::MAX);
+        assert_eq!(settings.message_bytes_max, 1);
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_quoted_value_may_hold_a_comment_sign() {
+        let (settings, _) = settings("default_user = admin\ndefault_pass = 'se#cret' # comment\n");
+        assert!(settings.users[0].password.matches(b"se#cret"));
+    }
+
+    #[test]
+    fn guest_exists_only_while_it_is_the_default_user() {
+        let (settings, _) = settings("default_user = admin\ndefault_pass = secret\ndefault_vhost = orders\n");
+        assert_eq!(settings.users.len(), 1);
+        assert_eq!(settings.users[0].name, "admin");
+        assert!(!settings.users[0].loopback_only);
+        assert_eq!(names(&settings.users[0].vhosts), ["orders"]);
+        assert_eq!(names(&settings.vhosts), ["/", "orders"]);
+    }
+
+    #[test]
+    fn users_open_the_vhosts_that_match_their_pattern() {
+        let (settings, _) = settings(
+            "vhosts.1 = orders\nvhosts.2 = orders-eu\nvhosts.3 = /\n\
+             default_users.alice.password = a\ndefault_users.alice.vhost_pattern = ^orders\n\
+             default_users.bob.password = b\n",
+        );
+        assert_eq!(names(&settings.vhosts), ["/", "orders", "orders-eu"]);
+        let [guest, alice, bob] = &settings.users[..] else { panic!("three users") };
+        assert_eq!(names(&guest.vhosts), ["/"]);
+        assert_eq!(names(&alice.vhosts), ["orders", "orders-eu"]);
+        assert_eq!(names(&bob.vhosts), ["/"]);
+    }
+
+    #[test]
+    fn loopback_users_can_be_none_or_named() {
+        let restricted = |text: &str| settings(text).0.users.iter().map(|user| user.loopback_only).collect::<Vec<_>>();
+        let alice = "default_users.alice.password = a\n";
+        assert_eq!(restricted(alice), [true, false]);
+        assert_eq!(restricted(&format!("{alice}loopback_users = none\n")), [false, false]);
+        assert_eq!(restricted(&format!("{alice}loopback_users.guest = false\n")), [false, false]);
+        assert_eq!(restricted(&format!("{alice}loopback_users.alice = true\n")), [true, true]);
+    }
+
+    #[test]
+    fn listeners_are_named_and_the_last_word_counts() {
+        let file = parse("f", "listeners.tcp.default = 1\nlisteners.tcp.b = 127.0.0.1:2\nlisteners.tcp.default = 3\n");
+        let listeners: Vec<String> =
+            file.expect("it is correct").listeners.values().map(SocketAddr::to_string).collect();
+        assert_eq!(listeners, ["127.0.0.1:2", "[::]:3"]);
+        let file = parse("f", "listeners.tcp.default = 1\nlisteners.tcp = none\n");
+        assert!(file.expect("it is correct").listeners.is_empty());
+    }
+
+    #[test]
+    fn sockets_and_the_log_are_read() {
+        let file = parse("f", "tcp_listen_options.backlog = 9\ntcp_listen_options.nodelay = false\nlog.console.level = debug\n");
+        let file = file.expect("it is correct");
+        assert_eq!((file.backlog, file.nodelay, file.log_level), (Some(9), Some(false), Some(LogLevel::Debug)));
+    }
+
+    #[test]
+    fn a_known_key_without_effect_is_named_in_a_warning() {
+        let (_, warnings) = settings(
+            "vm_memory_high_watermark.relative = 0.6\nconsumer_timeout = 1\nmanagement.tcp.port = 15672\n\
+             log.file.level = info\nlisteners.ssl.default = 5671\ntcp_listen_options.keepalive = true\n\
+             default_permissions.configure = .*\ndefault_permissions.read = ^a\n",
+        );
+        assert_eq!(
+            warnings,
+            [
+                "f line 1: vm_memory_high_watermark.relative has no effect here",
+                "f line 2: consumer_timeout has no effect here",
+                "f line 3: management.tcp.port has no effect here",
+                "f line 4: log.file.level has no effect here",
+                "f line 5: listeners.ssl.default has no effect here",
+                "f line 6: tcp_listen_options.keepalive has no effect here",
+                "f line 8: default_permissions.read has no effect here: permissions are not enforced, every user may do \
+                 everything",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert_eq!(mistake("\nhartbeat = 1\n"), "unknown key 'hartbeat' in f line 2");
+        assert_eq!(mistake("default_users.a.pass = 1"), "unknown key 'default_users.a.pass' in f line 1");
+        assert_eq!(mistake("connection_maximum = 1"), "unknown key 'connection_maximum' in f line 1");
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_what_was_expected() {
+        for (text, expected) in [
+            ("heartbeat = abc", "heartbeat: expected seconds from 0 to 65535, not 'abc'"),
+            ("heartbeat = 65536", "heartbeat: expected seconds from 0 to 65535, not '65536'"),
+            ("frame_max = 4095", "frame_max: expected 0 or bytes from 4096 to 16777216, not '4095'"),
+            ("channel_max = -1", "channel_max: expected channels from 0 to 65535, not '-1'"),
+            ("handshake_timeout = 0", "handshake_timeout: expected milliseconds from 1 to 3600000, not '0'"),
+            ("max_message_size = 1MB", "max_message_size: expected bytes from 1 to 536870912, not '1MB'"),
+            (
+                "listeners.tcp.default = here",
+                "listeners.tcp.default: expected a port or an address and a port, such as 127.0.0.1:5672, not 'here'",
+            ),
+            ("listeners.tcp = all", "listeners.tcp: expected none, not 'all'"),
+            ("loopback_users = all", "loopback_users: expected none, not 'all'"),
+            ("loopback_users.guest = no", "loopback_users.guest: expected true or false, not 'no'"),
+            ("tcp_listen_options.backlog = x", "tcp_listen_options.backlog: expected connections from 1 to 65535, not 'x'"),
+            ("tcp_listen_options.nodelay = x", "tcp_listen_options.nodelay: expected true or false, not 'x'"),
+            (
+                "log.console.level = loud",
+                "log.console.level: expected debug, info, warning, error, critical or none, not 'loud'",
+            ),
+            ("default_users.a.vhost_pattern = (", "default_users.a.vhost_pattern: expected a regular expression, not '('"),
+            ("default_pass = encrypted:x", "default_pass: expected a password in the clear, not an encrypted one"),
+            ("heartbeat", "expected `key = value`"),
+            ("heartbeat = ", "expected `key = value`"),
+            ("heartbeat = # 5", "expected `key = value`"),
+            ("default_pass = 'x", "default_pass: expected a closing '"),
+            ("default_pass = 'x' y", "default_pass: expected nothing behind the closing '"),
+        ] {
+            assert_eq!(mistake(text), format!("f line 1: {expected}"));
+        }
+        let long = "v".repeat(256);
+        let expected = format!("f line 1: vhosts.1: expected at most 255 bytes, not '{long}'");
+        assert_eq!(mistake(&format!("vhosts.1 = {long}")), expected);
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_refused() {
+        let expected = "default_users.a has no password: give it one, or leave it out";
+        assert_eq!(mistake("default_users.a.vhost_pattern = .*"), expected);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = read(Path::new("/nonexistent/leveret.conf")).expect_err("it isn't there");
+        let expected = "cannot read configuration file /nonexistent/leveret.conf: No such file or directory (os error 2)";
+        assert_eq!(error.to_string(), expected);
+    }
+}

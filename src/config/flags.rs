@@ -1,0 +1,109 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use super::options::Cores;
+use super::{ConfigError, value};
+
+/// What the command line says.
+#[derive(Clone, Default, Debug, Parser)]
+#[command(name = "leveret", version, about = "AMQP 0-9-1 message broker: thread-per-core on io_uring")]
+pub struct Flags {
+    /// Where to listen; may be given several times [default: [::]:5672, both IP versions]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = value::address)]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Where messages and definitions are kept [default: ./leveret-data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// How many cores to use, or which CPUs: 4, or 0,2 or 0-3 [default: all]
+    #[arg(long, value_name = "N|LIST", value_parser = value::cores)]
+    pub(super) cores: Option<Cores>,
+    /// A configuration file in the format of rabbitmq.conf
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// What to do about a command line.
+#[derive(Debug)]
+pub enum CommandLine {
+    /// Start the broker.
+    Serve(Flags),
+    /// Print this and end.
+    Print(String),
+}
+
+impl Flags {
+    /// Parses a command line, the program's name first.
+    pub fn parse_line(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
+        match Self::try_parse_from(arguments) {
+            Ok(flags) => Ok(CommandLine::Serve(flags)),
+            Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+                Ok(CommandLine::Print(error.to_string()))
+            }
+            Err(error) => Err(ConfigError(one_line(&error.to_string()))),
+        }
+    }
+}
+
+/// clap explains itself at length; the first line is what matters.
+fn one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    format!("{line}: see leveret --help")
+}
+
+#[cfg(all(test, not(leveret_loom)))]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, ConfigError> {
+        Flags::parse_line(line.split(' ').map(OsString::from))
+    }
+
+    fn error(line: &str) -> String {
+        parse(line).expect_err("a mistake").to_string()
+    }
+
+    #[test]
+    fn every_flag_is_read() {
+        let line = "leveret --listen 127.0.0.1:1 --listen [::1]:2 --data-dir d --cores 0-1 --config f";
+        let Ok(CommandLine::Serve(flags)) = parse(line) else { panic!("it is correct") };
+        let listen: Vec<String> = flags.listen.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(listen, ["127.0.0.1:1", "[::1]:2"]);
+        assert_eq!(flags.data_dir, Some(PathBuf::from("d")));
+        assert_eq!(flags.cores, Some(Cores::Cpus(vec![0, 1])));
+        assert_eq!(flags.config, Some(PathBuf::from("f")));
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_line() {
+        assert_eq!(
+            error("leveret --lisen x"),
+            "unexpected argument '--lisen' found: see leveret --help"
+        );
+        assert_eq!(
+            error("leveret --cores none"),
+            "invalid value 'none' for '--cores <N|LIST>': expected a count such as 4 or a list of CPUs such as 0,2 \
+             or 0-3: see leveret --help"
+        );
+        assert_eq!(
+            error("leveret --listen here"),
+            "invalid value 'here' for '--listen <ADDR:PORT>': expected an address and a port such as 127.0.0.1:5672 \
+             or [::]:5672: see leveret --help"
+        );
+        assert_eq!(error("leveret file"), "unexpected argument 'file' found: see leveret --help");
+    }
+
+    #[test]
+    fn help_and_version_are_printed() {
+        for flag in ["--help", "--version"] {
+            let printed = parse(&format!("leveret {flag}"));
+            assert!(matches!(printed, Ok(CommandLine::Print(text)) if text.contains("leveret") || text.contains("--listen")));
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! What the cores share: between each ordered pair a ring of batches and a ring of emptied ones for
+//! the way back, and for each core a bed, which says whether it sleeps and how it is woken.
+//!
+//! ```text
+//!   core A  ── ring of mail ──────────────►  core B
+//!           ◄── ring of emptied batches ──
+//! ```
+//!
+//! A wake to a busy core costs both sides and helps nobody, so a core is woken only by the one who
+//! flips its `sleeping` flag back:
+//!
+//! ```text
+//!   sender                       sleeper
+//!   push                         sleeping = true
+//!   fence                        fence
+//!   sleeping? take it, wake      rings still empty? park : sleeping = false
+//! ```
+//!
+//! With the two fences at least one of them sees what the other did before its own (the same holds
+//! for the order to stop in place of a push).
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use crossbeam_utils::CachePadded;
+
+use super::ring::{Consumer, Producer, ring};
+use crate::base::{CoreId, limits};
+use crate::mail::Mail;
+
+/// The rings and beds of `cores` cores: one set of links for each.
+pub(crate) fn mesh(cores: u16) -> (Arc<Beds>, Vec<Links>) {
+    let beds = Arc::new(Beds {
+        cores: (0..cores).map(|_| CachePadded::default()).collect(),
+        stopping: AtomicBool::new(false),
+        busy: AtomicUsize::new(usize::from(cores)),
+    });
+    let mut links: Vec<Links> = (0..cores)
+        .map(|core| Links {
+            core: CoreId(core),
+            peers: Vec::with_capacity(usize::from(cores) - 1),
+            beds: Arc::clone(&beds),
+        })
+        .collect();
+    for low in 0..links.len() {
+        for high in low + 1..links.len() {
+            let (there, back) = (lane(), lane());
+            let (low_id, high_id) = (links[low].core, links[high].core);
+            links[low].peers.push(Peer::new(high_id, there.0, back.1));
+            links[high].peers.push(Peer::new(low_id, back.0, there.1));
+        }
+    }
+    (beds, links)
+}
+
+/// One direction between two cores: the sender's ends, and the receiver's.
+fn lane() -> (Sending, Receiving) {
+    let (mail, received) = ring(limits::RING_BATCHES);
+    let (emptied, spare) = ring(limits::RING_BATCHES);
+    (
+        Sending { mail, spare },
+        Receiving {
+            mail: received,
+            emptied,
+        },
+    )
+}
+
+struct Sending {
+    mail: Producer<Box<Mail>>,
+    spare: Consumer<Box<Mail>>,
+}
+
+struct Receiving {
+    mail: Consumer<Box<Mail>>,
+    emptied: Producer<Box<Mail>>,
+}
+
+/// All that a core has to do with the others.
+pub(crate) struct Links {
+    core: CoreId,
+    peers: Vec<Peer>,
+    beds: Arc<Beds>,
+}
+
+impl Links {
+    /// Which core these belong to.
+    pub(crate) fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// Every other core.
+    pub(crate) fn peers(&mut self) -> &mut [Peer] {
+        &mut self.peers
+    }
+
+    /// Whether the ring to some peer was full when last looked at.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.peers.iter().any(|peer| peer.held_back)
+    }
+
+    /// What all cores see of each other.
+    pub(crate) fn beds(&self) -> &Beds {
+        &self.beds
+    }
+
+    /// Sends a batch to the peer at `position`, and wakes it if it sleeps. There must be room.
+    pub(crate) fn send(&mut self, position: usize, mail: Box<Mail>) {
+        let peer = &mut self.peers[position];
+        let pushed = peer.sending.mail.push(mail);
+        assert!(pushed.is_ok(), "mail is sent only after has_room");
+        self.beds.rouse(peer.id);
+    }
+
+    /// Announces that this core sleeps from now on; false if there is a reason not to.
+    pub(crate) fn fall_asleep(&mut self) -> bool {
+        let sleeping = &self.beds.cores[self.core.index()].sleeping;
+        sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let mail = self
+            .peers
+            .iter_mut()
+            .any(|peer| !peer.receiving.mail.is_empty());
+        if mail {
+            sleeping.store(false, Ordering::Relaxed);
+        }
+        !mail
+    }
+
+    /// This core is awake, whoever woke it.
+    pub(crate) fn wake_up(&self) {
+        let sleeping = &self.beds.cores[self.core.index()].sleeping;
+        sleeping.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The two lanes between a core and one other.
+pub(crate) struct Peer {
+    id: CoreId,
+    sending: Sending,
+    receiving: Receiving,
+    /// Whether the broker was told that the ring to this peer is full.
+    pub(crate) held_back: bool,
+}
+
+impl Peer {
+    fn new(id: CoreId, sending: Sending, receiving: Receiving) -> Self {
+        Self {
+            id,
+            sending,
+            receiving,
+            held_back: false,
+        }
+    }
+
+    /// The other core.
+    pub(crate) fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// Whether a batch can be sent.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.sending.mail.has_room()
+    }
+
+    /// An empty batch: one that came back, or a new one.
+    pub(crate) fn spare(&mut self) -> Box<Mail> {
+        self.sending.spare.pop().unwrap_or_default()
+    }
+
+    /// The oldest batch that the peer sent.
+    pub(crate) fn receive(&mut self) -> Option<Box<Mail>> {
+        self.receiving.mail.pop()
+    }
+
+    /// Gives an emptied batch back to its sender.
+    pub(crate) fn give_back(&mut self, emptied: Box<Mail>) {
+        // A peer that sends little doesn't collect: then the ring is full and the batch is freed.
+        drop(self.receiving.emptied.push(emptied));
+    }
+}
+
+/// What all cores and the signal thread see.
+pub(crate) struct Beds {
+    cores: Box<[CachePadded<Bed>]>,
+    stopping: AtomicBool,
+    /// Cores that still have connections to close.
+    busy: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Bed {
+    sleeping: AtomicBool,
+    /// Wakes the core's main task. Set before `sleeping` is true for the first time.
+    waker: OnceLock<Waker>,
+}
+
+impl Beds {
+    /// How `core` is woken; called once, by its main task.
+    pub(crate) fn set_waker(&self, core: CoreId, waker: Waker) {
+        // The main task keeps its identity: a second waker would be the same one.
+        let _ = self.cores[core.index()].waker.set(waker);
+    }
+
+    /// Wakes `core` if it sleeps. To be called after what it shall see was stored.
+    fn rouse(&self, core: CoreId) {
+        fence(Ordering::SeqCst);
+        let bed = &self.cores[core.index()];
+        // The load keeps a busy peer's cache line shared; only a true one is worth the swap.
+        if bed.sleeping.load(Ordering::Relaxed)
+            && bed.sleeping.swap(false, Ordering::AcqRel)
+            && let Some(waker) = bed.waker.get()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Tells every core to close its connections and to end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.rouse_all();
+    }
+
+    /// Whether [`Beds::stop`] was called.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A core has closed its last connection while stopping; called once a core.
+    pub(crate) fn has_closed_all(&self) {
+        if self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.rouse_all();
+        }
+    }
+
+    /// Whether every core has closed its last connection: until then all go on, for closing one may
+    /// need answers from any core.
+    pub(crate) fn have_all_closed(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0
+    }
+
+    fn rouse_all(&self) {
+        for core in 0..self.cores.len() {
+            self.rouse(CoreId(core as u16));
+        }
+    }
+}
+
+#[cfg(all(test, not(leveret_loom)))]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::task::Wake;
+    use std::thread::{self, Thread};
+
+    use super::*;
+
+    /// Unparks a thread and counts how often.
+    struct Unpark(Thread, AtomicU64);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.unpark();
+        }
+    }
+
+    fn two() -> (Arc<Beds>, Links, Links) {
+        let (beds, links) = mesh(2);
+        let [first, second] = <[Links; 2]>::try_from(links).unwrap_or_else(|_| panic!("two cores"));
+        (beds, first, second)
+    }
+
+    #[test]
+    fn every_core_has_a_lane_to_every_other() {
+        let (_, mut links) = mesh(4);
+        for from in 0..4 {
+            let ids: Vec<u16> = links[from].peers().iter().map(|peer| peer.id().0).collect();
+            let expected: Vec<u16> = (0..4).filter(|id| usize::from(*id) != from).collect();
+            assert_eq!(ids, expected);
+            for position in 0..3 {
+                let mail = links[from].peers()[position].spare();
+                links[from].send(position, mail);
+            }
+        }
+        for to in &mut links {
+            for peer in to.peers() {
+                assert!(peer.receive().is_some());
+                assert!(peer.receive().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_batch_goes_back_to_its_sender() {
+        let (_, mut first, mut second) = two();
+        let mail = first.peers()[0].spare();
+        let address = &raw const *mail;
+        first.send(0, mail);
+        let received = second.peers()[0].receive().expect("it was sent");
+        second.peers()[0].give_back(received);
+        assert_eq!(&raw const *first.peers()[0].spare(), address);
+    }
+
+    #[test]
+    fn a_full_ring_has_no_room_until_the_peer_reads() {
+        let (_, mut first, mut second) = two();
+        for _ in 0..limits::RING_BATCHES {
+            assert!(first.peers()[0].has_room());
+            first.send(0, Box::default());
+        }
+        assert!(!first.peers()[0].has_room());
+        assert!(second.peers()[0].receive().is_some());
+        assert!(first.peers()[0].has_room());
+    }
+
+    #[test]
+    fn nobody_falls_asleep_over_unread_mail() {
+        let (_, mut first, mut second) = two();
+        assert!(second.fall_asleep());
+        second.wake_up();
+        first.send(0, Box::default());
+        assert!(!second.fall_asleep());
+    }
+
+    /// A lost wake would leave the sleeper parked for ever, and the test with it.
+    #[test]
+    fn no_batch_is_left_lying_while_its_receiver_sleeps() {
+        const COUNT: usize = 100_000;
+        let (beds, mut first, mut second) = two();
+        let unpark = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
+        beds.set_waker(CoreId(1), Waker::from(Arc::clone(&unpark)));
+        let sender = thread::spawn(move || {
+            for _ in 0..COUNT {
+                while !first.peers()[0].has_room() {
+                    thread::yield_now();
+                }
+                first.send(0, Box::default());
+            }
+        });
+        let mut received = 0;
+        while received < COUNT {
+            match second.peers()[0].receive() {
+                Some(mail) => {
+                    received += 1;
+                    second.peers()[0].give_back(mail);
+                }
+                None if second.fall_asleep() => {
+                    thread::park();
+                    second.wake_up();
+                }
+                None => {}
+            }
+        }
+        sender.join().expect("the sender doesn't panic");
+        assert!(unpark.1.load(Ordering::Relaxed) <= COUNT as u64);
+    }
+
+    #[test]
+    fn a_busy_core_is_not_woken_and_a_sleeping_one_only_once() {
+        let (beds, mut first, mut second) = two();
+        let unpark = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
+        beds.set_waker(CoreId(1), Waker::from(Arc::clone(&unpark)));
+        first.send(0, Box::default());
+        assert_eq!(unpark.1.load(Ordering::Relaxed), 0);
+        assert!(second.peers()[0].receive().is_some());
+        assert!(second.fall_asleep());
+        first.send(0, Box::default());
+        first.send(0, Box::default());
+        assert_eq!(unpark.1.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn the_order_to_stop_wakes_sleepers_and_ends_when_all_have_closed() {
+        let (beds, _first, mut second) = two();
+        let unpark = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
+        beds.set_waker(CoreId(1), Waker::from(Arc::clone(&unpark)));
+        assert!(second.fall_asleep());
+        assert!(!beds.is_stopping());
+        beds.stop();
+        assert!(beds.is_stopping());
+        assert_eq!(unpark.1.load(Ordering::Relaxed), 1);
+        beds.has_closed_all();
+        assert!(!beds.have_all_closed());
+        beds.has_closed_all();
+        assert!(beds.have_all_closed());
+    }
+}

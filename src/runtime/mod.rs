@@ -1,0 +1,235 @@
+//! The only room with glommio, sockets, files, threads and clocks: it drives the pure broker.
+//!
+//! ```text
+//! serve: environment (limits, io_uring) ─► placement (CPUs) ─► listener (ports) ─► one executor a core
+//!
+//! each core:  turn ── mesh (rings to the other cores) ── ring
+//!               ├──── socket, ready (what clients send and are sent)
+//!               ├──── listener (new connections)
+//!               └──── nap (parking), clock
+//! one thread: signals
+//! ```
+
+mod clock;
+mod data_dir;
+mod environment;
+mod listener;
+mod mesh;
+mod nap;
+mod placement;
+mod ready;
+mod ring;
+mod signals;
+mod socket;
+mod turn;
+
+use std::collections::hash_map::RandomState;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::task::Poll;
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder};
+
+use self::clock::Clock;
+use self::data_dir::DataDir;
+use self::listener::Listeners;
+use self::mesh::Links;
+use self::ready::ReadyList;
+use self::turn::Turn;
+use crate::base::{CoreId, Settings};
+use crate::broker::Core;
+use crate::config::Options;
+
+/// Upper bound of what a core runs without a look at its reactor: a belt, since a turn ends by itself.
+const PREEMPT: Duration = Duration::from_millis(1);
+/// Entries of each of glommio's three submission queues. A fuller one is submitted in parts.
+const RING_DEPTH: usize = 256;
+/// Bytes that glommio registers with each ring for disk I/O; its least. They count as locked memory.
+const IO_MEMORY: usize = 64 * 1024;
+
+/// Why the broker can't start: one line, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory can't be written to.
+    #[error("cannot write to data directory {dir}: {source}: choose another with --data-dir")]
+    DataDirectory {
+        /// As given.
+        dir: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another broker uses the data directory.
+    #[error("data directory {dir} is in use by another Leveret: stop it or choose another with --data-dir")]
+    DataDirectoryInUse {
+        /// As given.
+        dir: String,
+    },
+    /// Another program listens there.
+    #[error("port {port} on {ip} is already in use: stop the other program or choose another with --listen")]
+    PortInUse {
+        /// As given.
+        ip: String,
+        /// As given.
+        port: u16,
+    },
+    /// The address can't be listened on.
+    #[error("cannot listen on {ip}:{port}: {source}: choose another address with --listen")]
+    Listen {
+        /// As given.
+        ip: String,
+        /// As given.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process may use no CPU that we can see.
+    #[error("cannot read the CPUs that this process may use: is /proc mounted?")]
+    NoCpu,
+    /// `--cores` names a CPU that isn't ours.
+    #[error("CPU {cpu} of --cores is not available: this process may use {allowed}")]
+    UnknownCpu {
+        /// Its number.
+        cpu: usize,
+        /// The ones that are.
+        allowed: String,
+    },
+    /// The limit on locked memory is too low and can't be raised.
+    #[error(
+        "the limit on locked memory is {have} KiB and io_uring needs {need}: raise it with \
+         `ulimit -l unlimited`, in a unit file with LimitMEMLOCK=infinity, in a container with --ulimit memlock=-1"
+    )]
+    LockedMemory {
+        /// KiB.
+        have: u64,
+        /// KiB.
+        need: u64,
+    },
+    /// io_uring is forbidden by the administrator or by a container's profile.
+    #[error(
+        "io_uring is forbidden here: allow it with `sysctl kernel.io_uring_disabled=0`, or in a container \
+         with a seccomp profile that permits it (docker run --security-opt seccomp=unconfined)"
+    )]
+    UringForbidden,
+    /// io_uring isn't there.
+    #[error(
+        "this kernel has no io_uring, or a container's seccomp profile hides it: Linux 5.8 or newer is needed \
+         (docker run --security-opt seccomp=unconfined)"
+    )]
+    UringMissing,
+    /// The kernel is too old for glommio.
+    #[error("Linux {0} is too old: 5.8 or newer is needed")]
+    OldKernel(String),
+    /// io_uring fails for another reason.
+    #[error("io_uring does not work here: {0}")]
+    Uring(io::Error),
+    /// An executor didn't start.
+    #[error("cannot start core {core} on CPU {cpu}: {reason}")]
+    Executor {
+        /// The broker's core.
+        core: usize,
+        /// Where it was to be pinned.
+        cpu: usize,
+        /// glommio's words.
+        reason: String,
+    },
+    /// The thread for signals didn't start.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until a signal ends it.
+pub fn serve(options: Options) -> Result<(), StartError> {
+    environment::prepare()?;
+    let _data_dir = DataDir::open(&options.data_dir)?;
+    let placement = placement::place(&options.cores)?;
+    let cores = placement.cpus.len() as u16;
+    let bound = listener::bind(&options, cores)?;
+    let (beds, links) = mesh::mesh(cores);
+    let shared = Shared {
+        settings: Arc::new(options.settings),
+        seed: RandomState::new().build_hasher().finish(),
+        clock: Clock::start(),
+        cores,
+        nodelay: options.nodelay,
+        spins: placement.exclusive,
+    };
+    let (started, has_started) = channel();
+    let mut executors = vec![];
+    for ((links, sockets), cpu) in links.into_iter().zip(bound.per_core).zip(&placement.cpus) {
+        let started = started.clone();
+        let executor = start(shared.clone(), links, sockets, *cpu, started)
+            .map_err(|reason| StartError::Executor { core: executors.len(), cpu: *cpu, reason })?;
+        executors.push(executor);
+    }
+    // Each core reports, or drops its sender when it fails.
+    drop(started);
+    let running: Vec<CoreId> = has_started.iter().collect();
+    if let Some(core) = (0..executors.len()).find(|core| !running.contains(&CoreId(*core as u16))) {
+        let reason = executors.swap_remove(core).join().map_or_else(|error| error.to_string(), |()| "it ended".to_owned());
+        return Err(StartError::Executor { core, cpu: placement.cpus[core], reason });
+    }
+    signals::listen(Arc::clone(&beds)).map_err(StartError::Signals)?;
+    announce(&bound.addresses);
+    for executor in executors {
+        // Its result is (); a panic inside has said so itself.
+        let _ = executor.join();
+    }
+    Ok(())
+}
+
+/// What every core is given.
+#[derive(Clone)]
+struct Shared {
+    settings: Arc<Settings>,
+    seed: u64,
+    clock: Clock,
+    cores: u16,
+    nodelay: bool,
+    spins: bool,
+}
+
+/// Starts one core on its own thread, pinned to `cpu`. It reports on `started` once it runs.
+fn start(
+    shared: Shared,
+    links: Links,
+    sockets: Vec<OwnedFd>,
+    cpu: usize,
+    started: Sender<CoreId>,
+) -> Result<ExecutorJoinHandle<()>, String> {
+    LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
+        .name("leveret")
+        .io_memory(IO_MEMORY)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        .spawn(move || async move {
+            let main_task = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+            let core_id = links.core();
+            links.beds().set_waker(core_id, main_task.clone());
+            let core = Core::new(core_id, shared.cores, shared.settings, shared.seed);
+            let listeners = Listeners::start(sockets, shared.nodelay, &main_task);
+            let ready = ReadyList::new(main_task);
+            let turn = Turn::new(core, links, listeners, ready, shared.clock, shared.spins);
+            // The main thread may have given up on another core.
+            let _ = started.send(core_id);
+            drop(started);
+            turn.run().await;
+        })
+        .map_err(|error| error.to_string())
+}
+
+/// Tells people, scripts and the service manager that clients may come.
+fn announce(addresses: &[std::net::SocketAddr]) {
+    let mut out = io::stdout().lock();
+    let lines = addresses.iter().map(|address| format!("started TCP listener on {address}"));
+    for line in lines.chain(["Server startup complete".to_owned()]) {
+        // Nobody may be reading; the broker serves all the same.
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = out.flush();
+    signals::notify("READY=1");
+}
