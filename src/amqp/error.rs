@@ -62,6 +62,8 @@ pub enum ChannelError {
     NotEmpty { queue: Name, vhost: Name },
     #[error("unknown delivery tag {0}")]
     UnknownDeliveryTag(u64),
+    #[error("user_id property set to '{user_id}' but authenticated user was '{user}'")]
+    UserId { user_id: String, user: String },
     #[error("message size {size} is larger than configured max size {max}")]
     MessageTooLarge { size: u64, max: u64 },
     #[error("cannot switch from confirm to tx mode")]
@@ -94,6 +96,7 @@ impl ChannelError {
             | Self::InUse { .. }
             | Self::NotEmpty { .. }
             | Self::UnknownDeliveryTag(_)
+            | Self::UserId { .. }
             | Self::MessageTooLarge { .. }
             | Self::ConfirmToTx
             | Self::TxToConfirm
@@ -133,6 +136,8 @@ pub enum ConnectionError {
     CommandInvalid(&'static str),
     #[error("unknown authentication mechanism '{0}'")]
     UnknownMechanism(String),
+    #[error("unexpected method in connection state running")]
+    MethodOutOfPlace,
     #[error("expected 'channel.open'")]
     ChannelNotOpen,
     #[error("second 'channel.open' seen")]
@@ -151,6 +156,8 @@ pub enum ConnectionError {
     ConsumerTagReused(String),
     #[error("reached maximum ({0}) of consumers per channel")]
     TooManyConsumers(usize),
+    #[error("prefetch_size!=0 ({0})")]
+    PrefetchSize(u32),
     #[error("{0}")]
     NotImplemented(&'static str),
     #[error("unknown exchange type '{0}'")]
@@ -176,7 +183,7 @@ impl ConnectionError {
             Self::CommandInvalid(_) | Self::UnknownMechanism(_) | Self::UnknownExchangeType(_) => {
                 (503, "COMMAND_INVALID")
             }
-            Self::ChannelNotOpen | Self::ChannelOpenTwice | Self::ChannelMax { .. } => {
+            Self::MethodOutOfPlace | Self::ChannelNotOpen | Self::ChannelOpenTwice | Self::ChannelMax { .. } => {
                 (504, "CHANNEL_ERROR")
             }
             Self::UnexpectedFrame(_) | Self::BodyTooLong(_) => (505, "UNEXPECTED_FRAME"),
@@ -184,7 +191,7 @@ impl ConnectionError {
             Self::NotAllowed(_) | Self::ConsumerTagReused(_) | Self::TooManyConsumers(_) => {
                 (530, "NOT_ALLOWED")
             }
-            Self::NotImplemented(_) | Self::UnknownMethod { .. } => (540, "NOT_IMPLEMENTED"),
+            Self::NotImplemented(_) | Self::PrefetchSize(_) | Self::UnknownMethod { .. } => (540, "NOT_IMPLEMENTED"),
             Self::Internal(_) => (541, "INTERNAL_ERROR"),
         }
     }

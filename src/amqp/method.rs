@@ -20,6 +20,8 @@ pub struct Method<'a> {
     pub class: AMQPClass,
     /// The bytes of its table argument; empty if it has none.
     pub table: Table<'a>,
+    /// The bytes of all its arguments, for what the crate leaves out.
+    pub arguments: &'a [u8],
 }
 
 /// Class and method id.
@@ -160,7 +162,11 @@ pub fn decode(payload: &[u8]) -> Result<Method<'_>, ConnectionError> {
     }
     let (_, class) =
         parse_class(payload).map_err(|_| ConnectionError::Syntax("arguments can't be decoded"))?;
-    Ok(Method { class, table })
+    Ok(Method {
+        class,
+        table,
+        arguments,
+    })
 }
 
 /// Appends a method frame.

@@ -1,1 +1,337 @@
-//! Tests of one core's share.
+//! Several cores and several clients in one thread, with mail that takes its time: a seed decides
+//! which core runs next, which ring delivers, and how the bytes are cut.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use amq_protocol::frame::{AMQPFrame, parse_frame};
+use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, queue};
+use proptest::prelude::*;
+
+use super::*;
+use crate::amqp::content;
+use crate::amqp::frame::PROTOCOL_HEADER;
+use crate::amqp::method;
+
+/// A client: what it has to say, and what it was told.
+struct Client {
+    core: usize,
+    session: SessionIndex,
+    /// Bytes not yet handed to its session.
+    unsent: VecDeque<u8>,
+    received: Vec<u8>,
+    is_closed: bool,
+}
+
+struct World {
+    cores: Vec<Core>,
+    /// Mail under way, by sender and receiver.
+    rings: BTreeMap<(usize, usize), VecDeque<Box<Mail>>>,
+    clients: Vec<Client>,
+    dice: u64,
+}
+
+impl World {
+    fn new(cores: u16, seed: u64) -> Self {
+        let settings = Arc::new(Settings::default());
+        Self {
+            cores: (0..cores)
+                .map(|core| Core::new(CoreId(core), cores, Arc::clone(&settings), 7))
+                .collect(),
+            rings: BTreeMap::new(),
+            clients: Vec::new(),
+            dice: seed | 1,
+        }
+    }
+
+    /// xorshift64: a number below `sides`.
+    fn roll(&mut self, sides: usize) -> usize {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        (self.dice >> 11) as usize % sides
+    }
+
+    /// A client on `core` that has opened its connection and channel 1.
+    fn client(&mut self, core: usize) -> usize {
+        let session = self.cores[core].connect(Time(1), true);
+        self.clients.push(Client {
+            core,
+            session,
+            unsent: VecDeque::new(),
+            received: Vec::new(),
+            is_closed: false,
+        });
+        let client = self.clients.len() - 1;
+        let mut hello = PROTOCOL_HEADER.to_vec();
+        let methods = [
+            connection::AMQPMethod::StartOk(connection::StartOk {
+                mechanism: "PLAIN".into(),
+                response: "\0guest\0guest".into(),
+                locale: "en_US".into(),
+                ..connection::StartOk::default()
+            }),
+            connection::AMQPMethod::TuneOk(connection::TuneOk {
+                channel_max: 10,
+                frame_max: 4096,
+                heartbeat: 0,
+            }),
+            connection::AMQPMethod::Open(connection::Open {
+                virtual_host: "/".into(),
+            }),
+        ];
+        for one in methods {
+            method::encode(&mut hello, 0, &AMQPClass::Connection(one));
+        }
+        let open = channel::AMQPMethod::Open(channel::Open {});
+        method::encode(&mut hello, 1, &AMQPClass::Channel(open));
+        self.say(client, &hello);
+        client
+    }
+
+    fn say(&mut self, client: usize, bytes: &[u8]) {
+        self.clients[client].unsent.extend(bytes);
+    }
+
+    fn call(&mut self, client: usize, class: &AMQPClass) {
+        let mut bytes = Vec::new();
+        method::encode(&mut bytes, 1, class);
+        self.say(client, &bytes);
+    }
+
+    fn publish(&mut self, client: usize, routing_key: &str, body: &[u8]) {
+        let publish = basic::Publish {
+            routing_key: routing_key.into(),
+            ..basic::Publish::default()
+        };
+        let mut bytes = Vec::new();
+        let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
+        method::encode(&mut bytes, 1, &class);
+        content::write_header(&mut bytes, 1, body.len() as u64, &[0, 0]);
+        content::write_body(&mut bytes, 1, body, 4088);
+        self.say(client, &bytes);
+    }
+
+    /// The client's socket breaks.
+    fn cut(&mut self, client: usize) {
+        let Client { core, session, .. } = self.clients[client];
+        self.clients[client].is_closed = true;
+        self.clients[client].unsent.clear();
+        self.cores[core].disconnected(Time(1), session);
+        self.turn(core);
+    }
+
+    /// One random step; false if nothing is left to be done anywhere.
+    fn step(&mut self) -> bool {
+        let waiting: Vec<_> = self.rings.iter().filter(|ring| !ring.1.is_empty()).collect();
+        let rings: Vec<_> = waiting.iter().map(|ring| *ring.0).collect();
+        let talkers: Vec<_> = (0..self.clients.len())
+            .filter(|client| !self.clients[*client].unsent.is_empty())
+            .collect();
+        let choices = rings.len() + talkers.len();
+        if choices == 0 {
+            let busy: Vec<_> = (0..self.cores.len()).filter(|core| self.cores[*core].has_work()).collect();
+            for core in &busy {
+                self.turn(*core);
+            }
+            return !busy.is_empty();
+        }
+        let choice = self.roll(choices);
+        if let Some(&(from, to)) = rings.get(choice) {
+            let mail = self.rings.get_mut(&(from, to)).and_then(VecDeque::pop_front);
+            let mut mail = mail.expect("the ring was not empty");
+            self.cores[to].deliver_mail(Time(1), CoreId(from as u16), &mut mail);
+            assert!(mail.is_empty());
+            self.turn(to);
+        } else {
+            let client = talkers[choice - rings.len()];
+            let count = 1 + self.roll(200);
+            let Client { core, session, ref mut unsent, .. } = self.clients[client];
+            let bytes: Vec<u8> = unsent.drain(..count.min(unsent.len())).collect();
+            self.cores[core].receive(Time(1), session, &bytes);
+            self.turn(core);
+        }
+        true
+    }
+
+    /// The rest of a core's turn: own mail, mail to peers, output to sockets.
+    fn turn(&mut self, index: usize) {
+        let core = &mut self.cores[index];
+        core.settle(Time(1));
+        while let Some(session) = core.next_dirty() {
+            let (output, fate) = core.output(session);
+            let mut slices = [std::io::IoSlice::new(&[]); 4];
+            let mut written = Vec::new();
+            loop {
+                let filled = output.slices(&mut slices);
+                if filled == 0 {
+                    break;
+                }
+                let before = written.len();
+                for slice in &slices[..filled] {
+                    written.extend_from_slice(slice);
+                }
+                slices = [std::io::IoSlice::new(&[]); 4];
+                output.consume(written.len() - before);
+            }
+            core.written(Time(1), session);
+            let mut clients = self.clients.iter_mut();
+            let client = clients
+                .find(|one| one.core == index && one.session == session && !one.is_closed)
+                .expect("sessions here have clients");
+            client.received.extend(written);
+            if fate != SocketFate::Open {
+                client.is_closed = true;
+                core.disconnected(Time(1), session);
+            }
+        }
+        for peer in 0..self.cores.len() {
+            let mail = self.cores[index].take_mail(CoreId(peer as u16), Box::default);
+            self.rings.entry((index, peer)).or_default().extend(mail);
+        }
+    }
+
+    fn run(&mut self) {
+        while self.step() {}
+    }
+
+    /// What the client was told since it was asked last.
+    fn heard(&mut self, client: usize) -> Vec<AMQPFrame> {
+        let received = std::mem::take(&mut self.clients[client].received);
+        let mut rest = &received[..];
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let (after, frame) = parse_frame(rest).expect("we write what can be read");
+            frames.push(frame);
+            rest = after;
+        }
+        frames
+    }
+}
+
+fn declare(name: &str) -> AMQPClass {
+    AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
+        queue: name.into(),
+        ..queue::Declare::default()
+    }))
+}
+
+fn consume(name: &str) -> AMQPClass {
+    AMQPClass::Basic(basic::AMQPMethod::Consume(basic::Consume {
+        queue: name.into(),
+        ..basic::Consume::default()
+    }))
+}
+
+/// A delivery: the number its body begins with, the body's length, whether it was redelivered.
+type Summary = (u32, usize, bool);
+
+fn deliveries(frames: &[AMQPFrame]) -> Vec<Summary> {
+    let mut found: Vec<(Vec<u8>, bool)> = Vec::new();
+    for frame in frames {
+        match frame {
+            AMQPFrame::Method(_, AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver))) => {
+                found.push((Vec::new(), deliver.redelivered));
+            }
+            AMQPFrame::Body(_, bytes) => {
+                if let Some(last) = found.last_mut() {
+                    last.0.extend(bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+    let number = |body: &[u8]| body.first_chunk().map_or(u32::MAX, |four| u32::from_le_bytes(*four));
+    let summary = |(body, redelivered): &(Vec<u8>, bool)| (number(body), body.len(), *redelivered);
+    found.iter().map(summary).collect()
+}
+
+fn acknowledged_upto(frames: &[AMQPFrame]) -> u64 {
+    let acks = frames.iter().filter_map(|frame| match frame {
+        AMQPFrame::Method(_, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => Some(ack.delivery_tag),
+        _ => None,
+    });
+    acks.max().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    /// Whatever the rings' delays and the cuts of the byte streams: a client that declares and
+    /// publishes in one breath loses nothing, order holds, and what a broken connection held comes
+    /// back in its place.
+    #[test]
+    fn messages_cross_cores_in_order_and_come_back_from_broken_connections(
+        cores in 1u16..5,
+        seed in any::<u64>(),
+        count in 1u32..60,
+        large in 0u32..60,
+    ) {
+        let mut world = World::new(cores, seed);
+        let [publisher, first, second] = [(); 3].map(|()| {
+            let core = world.roll(usize::from(cores));
+            world.client(core)
+        });
+        world.call(publisher, &declare("q"));
+        let select = confirm::AMQPMethod::Select(confirm::Select::default());
+        world.call(publisher, &AMQPClass::Confirm(select));
+        let body = |number: u32| {
+            let mut body = number.to_le_bytes().to_vec();
+            body.resize(if number == large { 20_000 } else { 4 }, 7);
+            body
+        };
+        for number in 0..count {
+            world.publish(publisher, "q", &body(number));
+        }
+        world.run();
+        let told = world.heard(publisher);
+        prop_assert_eq!(acknowledged_upto(&told), u64::from(count));
+        world.call(first, &consume("q"));
+        world.run();
+        let expected = |redelivered| (0..count).map(|number| (number, body(number).len(), redelivered)).collect::<Vec<_>>();
+        let told = world.heard(first);
+        prop_assert_eq!(deliveries(&told), expected(false));
+        world.cut(first);
+        world.call(second, &consume("q"));
+        world.run();
+        let came = deliveries(&world.heard(second));
+        prop_assert_eq!(came, expected(true));
+        for client in [publisher, second] {
+            world.cut(client);
+        }
+        world.run();
+        for core in &world.cores {
+            prop_assert_eq!(core.session_count(), 0, "nothing of a session is left behind");
+        }
+    }
+}
+
+#[test]
+fn a_clean_close_is_answered_once_everything_is_given_back() {
+    let mut world = World::new(3, 42);
+    let [owner, other] = [1, 2].map(|core| world.client(core));
+    let exclusive = queue::AMQPMethod::Declare(queue::Declare {
+        queue: "mine".into(),
+        exclusive: true,
+        ..queue::Declare::default()
+    });
+    world.call(owner, &AMQPClass::Queue(exclusive));
+    world.call(owner, &consume("mine"));
+    world.run();
+    let mut close = Vec::new();
+    let method = connection::AMQPMethod::Close(connection::Close::default());
+    method::encode(&mut close, 0, &AMQPClass::Connection(method));
+    world.say(owner, &close);
+    world.run();
+    let last = world.heard(owner).pop();
+    let close_ok = connection::AMQPMethod::CloseOk(connection::CloseOk {});
+    let expected = AMQPFrame::Method(0, AMQPClass::Connection(close_ok));
+    assert_eq!(last, Some(expected));
+    // The name is free again.
+    world.call(other, &declare("mine"));
+    world.run();
+    let told = world.heard(other);
+    let declared = told.iter().any(|frame| {
+        matches!(frame, AMQPFrame::Method(1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)))
+            if ok.consumer_count == 0)
+    });
+    assert!(declared, "{told:?}");
+}

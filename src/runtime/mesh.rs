@@ -1,5 +1,5 @@
 //! What the cores share: between each ordered pair a ring of batches and a ring of emptied ones for
-//! the way back, and for each core a bed, which says whether it sleeps and how it is woken.
+//! the way back, and for each core a bed, which says whether it sleeps, with a bell beside it.
 //!
 //! ```text
 //!   core A  ── ring of mail ──────────────►  core B
@@ -13,15 +13,21 @@
 //!   sender                       sleeper
 //!   push                         sleeping = true
 //!   fence                        fence
-//!   sleeping? take it, wake      rings still empty? park : sleeping = false
+//!   sleeping? take it, ring      rings still empty? park : sleeping = false
 //! ```
 //!
 //! With the two fences at least one of them sees what the other did before its own (the same holds
 //! for the order to stop in place of a push).
+//!
+//! A bell is a pair of sockets, on which the sleeper waits like on a client's. It could be a task's
+//! waker, which glommio allows to be woken from another thread. But that goes by an eventfd on
+//! glommio's *latency ring*, and a completion there at the wrong moment makes glommio 0.9 park over a
+//! runnable task: `run_task_queues` leaves at once (`need_preempt`) and says that nothing was left to run.
 
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
@@ -30,17 +36,27 @@ use crate::base::{CoreId, limits};
 use crate::mail::Mail;
 
 /// The rings and beds of `cores` cores: one set of links for each.
-pub(crate) fn mesh(cores: u16) -> (Arc<Beds>, Vec<Links>) {
+pub(crate) fn mesh(cores: u16) -> io::Result<(Arc<Beds>, Vec<Links>)> {
+    let mut made = vec![];
+    let mut bells = vec![];
+    for _ in 0..cores {
+        let (rope, bell) = UnixStream::pair()?;
+        rope.set_nonblocking(true)?;
+        made.push(CachePadded::new(Bed { sleeping: AtomicBool::new(false), rope }));
+        bells.push(bell);
+    }
     let beds = Arc::new(Beds {
-        cores: (0..cores).map(|_| CachePadded::default()).collect(),
+        cores: made.into_boxed_slice(),
         stopping: AtomicBool::new(false),
         busy: AtomicUsize::new(usize::from(cores)),
     });
     let mut links: Vec<Links> = (0..cores)
-        .map(|core| Links {
+        .zip(bells)
+        .map(|(core, bell)| Links {
             core: CoreId(core),
             peers: Vec::with_capacity(usize::from(cores) - 1),
             beds: Arc::clone(&beds),
+            bell: Some(bell),
         })
         .collect();
     for low in 0..links.len() {
@@ -51,7 +67,7 @@ pub(crate) fn mesh(cores: u16) -> (Arc<Beds>, Vec<Links>) {
             links[high].peers.push(Peer::new(low_id, back.0, there.1));
         }
     }
-    (beds, links)
+    Ok((beds, links))
 }
 
 /// One direction between two cores: the sender's ends, and the receiver's.
@@ -82,12 +98,18 @@ pub(crate) struct Links {
     core: CoreId,
     peers: Vec<Peer>,
     beds: Arc<Beds>,
+    bell: Option<UnixStream>,
 }
 
 impl Links {
     /// Which core these belong to.
     pub(crate) fn core(&self) -> CoreId {
         self.core
+    }
+
+    /// Where a byte arrives when somebody wakes this core; to be taken once.
+    pub(crate) fn take_bell(&mut self) -> UnixStream {
+        self.bell.take().expect("the bell is taken once, by the core's main task")
     }
 
     /// Every other core.
@@ -189,30 +211,21 @@ pub(crate) struct Beds {
     busy: AtomicUsize,
 }
 
-#[derive(Default)]
 struct Bed {
     sleeping: AtomicBool,
-    /// Wakes the core's main task. Set before `sleeping` is true for the first time.
-    waker: OnceLock<Waker>,
+    /// Rings the bell.
+    rope: UnixStream,
 }
 
 impl Beds {
-    /// How `core` is woken; called once, by its main task.
-    pub(crate) fn set_waker(&self, core: CoreId, waker: Waker) {
-        // The main task keeps its identity: a second waker would be the same one.
-        let _ = self.cores[core.index()].waker.set(waker);
-    }
-
     /// Wakes `core` if it sleeps. To be called after what it shall see was stored.
     fn rouse(&self, core: CoreId) {
         fence(Ordering::SeqCst);
         let bed = &self.cores[core.index()];
         // The load keeps a busy peer's cache line shared; only a true one is worth the swap.
-        if bed.sleeping.load(Ordering::Relaxed)
-            && bed.sleeping.swap(false, Ordering::AcqRel)
-            && let Some(waker) = bed.waker.get()
-        {
-            waker.wake_by_ref();
+        if bed.sleeping.load(Ordering::Relaxed) && bed.sleeping.swap(false, Ordering::AcqRel) {
+            // It fails if the core has ended, or if so many bytes lie there that it can't oversleep.
+            let _ = (&bed.rope).write(&[0]);
         }
     }
 
@@ -249,31 +262,31 @@ impl Beds {
 
 #[cfg(all(test, not(leveret_loom)))]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-    use std::task::Wake;
-    use std::thread::{self, Thread};
+    use std::io::Read;
+    use std::thread;
 
     use super::*;
 
-    /// Unparks a thread and counts how often.
-    struct Unpark(Thread, AtomicU64);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.unpark();
-        }
+    /// A full set for `cores` cores.
+    fn links(cores: u16) -> Vec<Links> {
+        mesh(cores).expect("there are descriptors").1
     }
 
     fn two() -> (Arc<Beds>, Links, Links) {
-        let (beds, links) = mesh(2);
+        let (beds, links) = mesh(2).expect("there are descriptors");
         let [first, second] = <[Links; 2]>::try_from(links).unwrap_or_else(|_| panic!("two cores"));
         (beds, first, second)
     }
 
+    /// How often the bell has rung since it was last asked.
+    fn rings(bell: &mut UnixStream) -> usize {
+        bell.set_nonblocking(true).expect("it is a socket");
+        bell.read(&mut [0; 64]).unwrap_or(0)
+    }
+
     #[test]
     fn every_core_has_a_lane_to_every_other() {
-        let (_, mut links) = mesh(4);
+        let mut links = links(4);
         for from in 0..4 {
             let ids: Vec<u16> = links[from].peers().iter().map(|peer| peer.id().0).collect();
             let expected: Vec<u16> = (0..4).filter(|id| usize::from(*id) != from).collect();
@@ -323,13 +336,25 @@ mod tests {
         assert!(!second.fall_asleep());
     }
 
-    /// A lost wake would leave the sleeper parked for ever, and the test with it.
+    #[test]
+    fn a_busy_core_is_not_woken_and_a_sleeping_one_only_once() {
+        let (_, mut first, mut second) = two();
+        let mut bell = second.take_bell();
+        first.send(0, Box::default());
+        assert_eq!(rings(&mut bell), 0);
+        assert!(second.peers()[0].receive().is_some());
+        assert!(second.fall_asleep());
+        first.send(0, Box::default());
+        first.send(0, Box::default());
+        assert_eq!(rings(&mut bell), 1);
+    }
+
+    /// A lost wake would leave the sleeper waiting for ever, and the test with it.
     #[test]
     fn no_batch_is_left_lying_while_its_receiver_sleeps() {
         const COUNT: usize = 100_000;
-        let (beds, mut first, mut second) = two();
-        let unpark = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
-        beds.set_waker(CoreId(1), Waker::from(Arc::clone(&unpark)));
+        let (_, mut first, mut second) = two();
+        let mut bell = second.take_bell();
         let sender = thread::spawn(move || {
             for _ in 0..COUNT {
                 while !first.peers()[0].has_room() {
@@ -337,6 +362,7 @@ mod tests {
                 }
                 first.send(0, Box::default());
             }
+            first
         });
         let mut received = 0;
         while received < COUNT {
@@ -346,43 +372,30 @@ mod tests {
                     second.peers()[0].give_back(mail);
                 }
                 None if second.fall_asleep() => {
-                    thread::park();
+                    let rung = bell.read(&mut [0]).expect("the other end is open");
+                    assert_eq!(rung, 1);
                     second.wake_up();
                 }
                 None => {}
             }
         }
         sender.join().expect("the sender doesn't panic");
-        assert!(unpark.1.load(Ordering::Relaxed) <= COUNT as u64);
-    }
-
-    #[test]
-    fn a_busy_core_is_not_woken_and_a_sleeping_one_only_once() {
-        let (beds, mut first, mut second) = two();
-        let unpark = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
-        beds.set_waker(CoreId(1), Waker::from(Arc::clone(&unpark)));
-        first.send(0, Box::default());
-        assert_eq!(unpark.1.load(Ordering::Relaxed), 0);
-        assert!(second.peers()[0].receive().is_some());
-        assert!(second.fall_asleep());
-        first.send(0, Box::default());
-        first.send(0, Box::default());
-        assert_eq!(unpark.1.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn the_order_to_stop_wakes_sleepers_and_ends_when_all_have_closed() {
         let (beds, _first, mut second) = two();
-        let unpark = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
-        beds.set_waker(CoreId(1), Waker::from(Arc::clone(&unpark)));
+        let mut bell = second.take_bell();
         assert!(second.fall_asleep());
         assert!(!beds.is_stopping());
         beds.stop();
         assert!(beds.is_stopping());
-        assert_eq!(unpark.1.load(Ordering::Relaxed), 1);
+        assert_eq!(rings(&mut bell), 1);
         beds.has_closed_all();
         assert!(!beds.have_all_closed());
+        assert!(second.fall_asleep());
         beds.has_closed_all();
         assert!(beds.have_all_closed());
+        assert_eq!(rings(&mut bell), 1);
     }
 }

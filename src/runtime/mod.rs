@@ -33,6 +33,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::task::Poll;
 use std::time::Duration;
 
+use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder};
 
 use self::clock::Clock;
@@ -45,8 +46,12 @@ use crate::base::{CoreId, Settings};
 use crate::broker::Core;
 use crate::config::Options;
 
-/// Upper bound of what a core runs without a look at its reactor: a belt, since a turn ends by itself.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// How long glommio lets tasks run before it looks at I/O. Our turns end by themselves, long before
+/// this; and it must not fire: if it does so before the first task runs (the thread may lose its CPU
+/// there), glommio 0.9 parks over runnable tasks (see `mesh`), for ever.
+const PREEMPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The belt to that: how often a core gets up whatever it believes.
+const GET_UP: Duration = Duration::from_secs(1);
 /// Entries of each of glommio's three submission queues. A fuller one is submitted in parts.
 const RING_DEPTH: usize = 256;
 /// Bytes that glommio registers with each ring for disk I/O; its least. They count as locked memory.
@@ -137,6 +142,9 @@ pub enum StartError {
         /// glommio's words.
         reason: String,
     },
+    /// The sockets between cores can't be made.
+    #[error("cannot connect the cores to each other: {0}: raise the limit on open files (ulimit -n)")]
+    Mesh(io::Error),
     /// The thread for signals didn't start.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -149,7 +157,7 @@ pub fn serve(options: Options) -> Result<(), StartError> {
     let placement = placement::place(&options.cores)?;
     let cores = placement.cpus.len() as u16;
     let bound = listener::bind(&options, cores)?;
-    let (beds, links) = mesh::mesh(cores);
+    let (beds, links) = mesh::mesh(cores).map_err(StartError::Mesh)?;
     let shared = Shared {
         settings: Arc::new(options.settings),
         seed: RandomState::new().build_hasher().finish(),
@@ -208,8 +216,8 @@ fn start(
         .preempt_timer(PREEMPT)
         .spawn(move || async move {
             let main_task = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+            let _get_up = glommio::spawn_local(get_up_for_ever());
             let core_id = links.core();
-            links.beds().set_waker(core_id, main_task.clone());
             let core = Core::new(core_id, shared.cores, shared.settings, shared.seed);
             let listeners = Listeners::start(sockets, shared.nodelay, &main_task);
             let ready = ReadyList::new(main_task);
@@ -220,6 +228,13 @@ fn start(
             turn.run().await;
         })
         .map_err(|error| error.to_string())
+}
+
+/// A runnable task that glommio has forgotten runs when any other is woken: this one is.
+async fn get_up_for_ever() {
+    loop {
+        Timer::new(GET_UP).await;
+    }
 }
 
 /// Tells people, scripts and the service manager that clients may come.

@@ -123,7 +123,7 @@ impl Turn {
 
     /// Runs until the broker stops.
     pub(crate) async fn run(mut self) {
-        let mut nap = Nap::new();
+        let mut nap = Nap::new(self.links.take_bell());
         loop {
             match self.stretch() {
                 Pause::Pass => nap.one_pass().await,
@@ -173,6 +173,8 @@ impl Turn {
         self.core.settle(self.now);
         worked |= self.send_mail();
         worked |= self.flush();
+        // What was written gives credit back to the queues' cores: it must not wait for another turn.
+        worked |= self.send_mail();
         worked
     }
 

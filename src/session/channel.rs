@@ -35,6 +35,8 @@ pub(super) struct Channel {
     pub(super) question: Option<Question>,
     /// Frames that wait for that.
     pub(super) deferred: Vec<u8>,
+    /// Consumers of a queue that this channel is deleting: told after `delete-ok`.
+    pub(super) late_cancels: Vec<u32>,
     /// The method that came last: what an error is blamed on.
     pub(super) blamed: MethodId,
     /// Cores that were sent something on behalf of this channel, a bit each.
@@ -76,6 +78,7 @@ impl Channel {
             last_queue: None,
             question: None,
             deferred: Vec::new(),
+            late_cancels: Vec::new(),
             blamed: MethodId::default(),
             touched: 0,
         }

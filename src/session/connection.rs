@@ -16,6 +16,8 @@ use crate::model::Topology;
 pub(super) struct Connection {
     pub(super) id: SessionId,
     pub(super) output: Output,
+    /// Who has logged in.
+    pub(super) user: String,
     /// Set by `connection.open`.
     pub(super) vhost: VhostId,
     /// Largest payload of a frame: `frame_max` less head and end octet.
@@ -53,6 +55,7 @@ impl Connection {
         Self {
             id,
             output: Output::default(),
+            user: String::new(),
             vhost: VhostId(0),
             payload_max: limits::FRAME_MIN - limits::FRAME_OVERHEAD as u32,
             channel_max: 0,

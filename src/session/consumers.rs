@@ -125,16 +125,33 @@ impl Channel {
     pub(super) fn qos(
         &mut self,
         qos: &basic::Qos,
+        arguments: &[u8],
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
-    ) {
-        if !qos.global {
-            self.consumers.prefetch = qos.prefetch_count;
-            return;
+    ) -> Result<(), AmqpError> {
+        let prefetch_size = arguments.first_chunk::<4>().map(|size| u32::from_be_bytes(*size));
+        if let Some(size @ 1..) = prefetch_size {
+            return Err(ConnectionError::PrefetchSize(size).into());
         }
+        if qos.global {
+            self.set_channel_prefetch(qos.prefetch_count, connection, context);
+        } else {
+            self.consumers.prefetch = qos.prefetch_count;
+        }
+        let method = basic::AMQPMethod::QosOk(basic::QosOk {});
+        connection.send(self.number, &AMQPClass::Basic(method));
+        Ok(())
+    }
+
+    fn set_channel_prefetch(
+        &mut self,
+        limit: u16,
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) {
         let was_metered = self.consumers.channel_prefetch != 0;
-        self.consumers.channel_prefetch = u32::from(qos.prefetch_count);
-        let metered = qos.prefetch_count != 0;
+        self.consumers.channel_prefetch = u32::from(limit);
+        let metered = limit != 0;
         if metered != was_metered {
             for number in self.consumers.numbers() {
                 self.meter(number, metered, connection, context);
@@ -304,6 +321,11 @@ impl Channel {
     pub(super) fn consumer_cancelled(&mut self, number: u32, connection: &mut Connection) {
         // A cancel that is under way gets its own answer.
         if matches!(self.question, Some(Question::Cancel { number: open, .. }) if open == number) {
+            return;
+        }
+        // Who deletes a queue hears that it is done before it hears of its own consumers.
+        if let Some(Question::Delete { .. }) = self.question {
+            self.late_cancels.push(number);
             return;
         }
         let Some(consumer) = self.consumers.remove(number) else {

@@ -24,7 +24,7 @@ impl Session {
             return 0;
         }
         if frame.kind == FrameKind::Heartbeat {
-            if frame.channel != 0 {
+            if frame.channel != 0 || !frame.payload.is_empty() {
                 let error = ConnectionError::FrameChannel("heartbeat", frame.channel);
                 self.fail(error, context);
             }
@@ -230,6 +230,8 @@ impl Session {
             connection::AMQPMethod::CloseOk(_) => {
                 if let Phase::Ending(_) = self.phase {
                     self.close_when_written();
+                } else {
+                    self.fail(ConnectionError::MethodOutOfPlace, context);
                 }
             }
             connection::AMQPMethod::UpdateSecret(_) => {

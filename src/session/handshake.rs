@@ -23,8 +23,8 @@ pub(super) struct Handshake {
     pub(super) deadline: Time,
     /// What has come of the protocol header.
     header: Vec<u8>,
-    /// The name of the user, once it has logged in.
-    user: Option<String>,
+    /// Whether a user has logged in.
+    authenticated: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,12 +41,12 @@ impl Handshake {
             stage: Stage::ProtocolHeader,
             deadline,
             header: Vec::new(),
-            user: None,
+            authenticated: false,
         }
     }
 
     pub(super) fn is_authenticated(&self) -> bool {
-        self.user.is_some()
+        self.authenticated
     }
 }
 
@@ -191,6 +191,7 @@ impl Session {
         match user {
             Some(user) => self.authenticated(user, context),
             None if self.connection.client.authentication_failure_close => {
+                self.blamed = MethodId::default();
                 let error = ConnectionError::AccessRefused(format!(
                     "Login was refused using authentication mechanism {mechanism}. \
                      For details see the broker logfile."
@@ -203,9 +204,10 @@ impl Session {
 
     fn authenticated(&mut self, user: &User, context: &mut SessionContext<'_>) {
         if let Phase::Handshake(handshake) = &mut self.phase {
-            handshake.user = Some(user.name.clone());
+            handshake.authenticated = true;
             handshake.stage = Stage::TuneOk;
         }
+        self.connection.user.clone_from(&user.name);
         let tune = connection::Tune {
             channel_max: context.settings.channel_max,
             frame_max: context.settings.frame_max,
@@ -244,11 +246,8 @@ impl Session {
     }
 
     fn open(&mut self, vhost_name: &str, context: &mut SessionContext<'_>) {
-        let Phase::Handshake(handshake) = &self.phase else {
-            return;
-        };
-        let name = handshake.user.as_deref().unwrap_or_default();
-        let user = context.settings.users.iter().find(|user| user.name == name);
+        let name = &self.connection.user;
+        let user = context.settings.users.iter().find(|user| user.name == *name);
         let refusal = match context.topology.vhost_by_name(vhost_name) {
             None => format!("vhost {vhost_name} not found"),
             Some(vhost) => {

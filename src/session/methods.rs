@@ -43,6 +43,9 @@ impl Channel {
         match method.class {
             AMQPClass::Exchange(method) => self.exchange_method(method, table, connection, context),
             AMQPClass::Queue(method) => self.queue_method(method, table, connection, context),
+            AMQPClass::Basic(basic::AMQPMethod::Qos(qos)) => {
+                self.qos(&qos, method.arguments, connection, context)
+            }
             AMQPClass::Basic(method) => self.basic_method(method, connection, context),
             AMQPClass::Tx(method) => self.tx_method(&method, connection, context),
             AMQPClass::Confirm(confirm::AMQPMethod::Select(select)) => {
@@ -109,10 +112,6 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let answer = match method {
-            basic::AMQPMethod::Qos(qos) => {
-                self.qos(&qos, connection, context);
-                basic::AMQPMethod::QosOk(basic::QosOk {})
-            }
             basic::AMQPMethod::Consume(consume) => {
                 return self.consume(&consume, connection, context);
             }

@@ -214,6 +214,10 @@ impl Session {
                 });
             }
         }
+        if self.connection.output.is_empty() {
+            // Deliveries that came too late for the client were dropped: they take no room.
+            self.connection.give_credit_back(context.outbox);
+        }
         if !std::mem::take(&mut self.eased) {
             self.budget = (self.budget + self.budget / 8).min(limits::LANDING_BYTES);
         }

@@ -107,12 +107,15 @@ impl RouteCache {
         })
     }
 
-    /// Whether the properties are well-formed, and ask for persistence.
+    /// Whether the properties ask for persistence. They must be well-formed, and a user id in them
+    /// the connection's own.
     #[inline]
-    fn is_persistent(&mut self, properties: &[u8]) -> Result<bool, ConnectionError> {
+    fn is_persistent(&mut self, properties: &[u8], user: &str) -> Result<bool, AmqpError> {
         if self.properties.is_empty() || self.properties != properties {
             properties::validate(properties)?;
-            let persistent = Properties::from_validated(properties).is_persistent();
+            let validated = Properties::from_validated(properties);
+            check_user_id(validated, user)?;
+            let persistent = validated.is_persistent();
             const WORTH_KEEPING: usize = 64;
             if properties.len() > WORTH_KEEPING {
                 return Ok(persistent);
@@ -160,7 +163,7 @@ impl Channel {
         }
         let header = ContentHeader::read(payload)?;
         check_header(&header, context)?;
-        self.route.is_persistent(header.properties)?;
+        self.route.is_persistent(header.properties, &connection.user)?;
         let content = &mut self.content;
         content.properties.clear();
         content.properties.extend_from_slice(header.properties);
@@ -256,7 +259,7 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         check_header(header, context)?;
-        let persistent = self.route.is_persistent(header.properties)?;
+        let persistent = self.route.is_persistent(header.properties, &connection.user)?;
         let message = MessageRef {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
@@ -433,6 +436,16 @@ fn find_exchange(
         }
         .into()),
         Some((id, _)) => Ok(id),
+    }
+}
+
+fn check_user_id(properties: Properties<'_>, user: &str) -> Result<(), ChannelError> {
+    match properties.user_id() {
+        Some(user_id) if user_id != user.as_bytes() => Err(ChannelError::UserId {
+            user_id: String::from_utf8_lossy(user_id).into_owned(),
+            user: user.to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -127,6 +127,9 @@ impl Channel {
                     let method = queue::AMQPMethod::DeleteOk(delete_ok);
                     connection.send(self.number, &AMQPClass::Queue(method));
                 }
+                for number in std::mem::take(&mut self.late_cancels) {
+                    self.consumer_cancelled(number, connection);
+                }
             }
             (Question::Consume { number, nowait }, Answer::Consuming) => {
                 if !nowait && let Some(consumer) = self.consumers.get(number) {

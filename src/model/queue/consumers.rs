@@ -63,15 +63,20 @@ struct Member {
 
 impl Member {
     fn can_take(&self) -> bool {
+        self.is_within_limits()
+            && !self.waits_for_room
+            && (self.consumer.no_ack || self.consumer.credits != Some(0))
+    }
+
+    /// Whether it could take a message if it had room and credit.
+    fn is_within_limits(&self) -> bool {
         let consumer = &self.consumer;
         !consumer.paused
-            && !self.waits_for_room
             && (consumer.no_ack || consumer.prefetch == 0 || self.unsettled < consumer.prefetch)
-            && (consumer.no_ack || consumer.credits != Some(0))
     }
 
     fn needs_credit(&self) -> bool {
-        !self.consumer.no_ack && self.consumer.credits == Some(0) && !self.consumer.paused
+        !self.consumer.no_ack && self.consumer.credits == Some(0) && self.is_within_limits()
     }
 }
 
@@ -251,11 +256,18 @@ impl Consumers {
     }
 
     /// The queue has messages: tells the sessions of consumers that only lack credit, once each.
+    /// Those that can't use what they have, because of their own limits, give it back.
     pub(super) fn ask_for_credit(&mut self, sink: &mut impl Sink) {
         if self.metered == 0 {
             return;
         }
         for (_, member) in &mut self.members {
+            if let Some(credits @ 1..) = member.consumer.credits
+                && !member.is_within_limits()
+            {
+                member.consumer.credits = Some(0);
+                sink.surrender(&member.consumer, credits);
+            }
             if member.needs_credit() && !member.asked_for_credit {
                 member.asked_for_credit = true;
                 sink.hungry(&member.consumer);

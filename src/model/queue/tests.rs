@@ -311,3 +311,23 @@ fn rubbish_is_dropped_a_few_at_a_time() {
     assert!(!rubbish.drop_some(4));
     assert!(rubbish.drop_some(4), "the one that was out goes as well");
 }
+
+#[test]
+fn credit_that_a_consumer_may_not_use_goes_back() {
+    let (mut queue, mut sink) = (Queue::default(), Collector::default());
+    let metered = Consumer {
+        credits: Some(0),
+        ..consumer(1, 1)
+    };
+    queue.consume(metered, &mut sink);
+    for number in 0..3 {
+        publish(&mut queue, number, &mut sink);
+    }
+    queue.grant((SESSION, 1), 3, &mut sink);
+    assert_eq!(sink.seen.len(), 1, "its own prefetch is one");
+    assert_eq!(sink.surrendered, [(1, 2)]);
+    assert_eq!(sink.hungry, [1], "it doesn't ask for what it may not use");
+    queue.settle(sink.seen[0].slot.expect("it acknowledges"));
+    queue.pump(&mut sink);
+    assert_eq!(sink.hungry, [1, 1]);
+}
