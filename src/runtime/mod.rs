@@ -75,7 +75,7 @@ pub enum StartError {
         dir: String,
     },
     /// Another program listens there.
-    #[error("port {port} on {ip} is already in use: stop the other program or choose another with --listen")]
+    #[error("address {ip}:{port} is already in use: stop the other program or choose another with --listen")]
     PortInUse {
         /// As given.
         ip: String,

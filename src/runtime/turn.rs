@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use glommio::net::TcpStream;
@@ -155,7 +156,7 @@ impl Turn {
             } else if looked_on >= self.spin {
                 return Pause::Park(self.wake_time());
             } else {
-                std::hint::spin_loop();
+                thread::yield_now();
             }
             if self.now.since(begun) >= STRETCH {
                 return Pause::Pass;

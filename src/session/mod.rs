@@ -258,7 +258,10 @@ impl Session {
     pub fn shut_down(&mut self, context: &mut SessionContext<'_>) {
         match self.phase {
             Phase::Handshake(_) => self.close_now(context),
-            Phase::Running => self.fail(ConnectionError::Forced("shutdown"), context),
+            Phase::Running => {
+                self.blamed = MethodId::default();
+                self.fail(ConnectionError::Forced("shutdown"), context);
+            }
             Phase::Ending(_) => {}
         }
     }
