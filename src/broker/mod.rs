@@ -131,7 +131,7 @@ impl Core {
         self.now = now;
         /// Mail answers mail, but not for long; what is left then waits for the next turn.
         const ROUNDS_MAX: usize = 32;
-        self.shard.work();
+        self.shard.begin_turn();
         for _ in 0..ROUNDS_MAX {
             if !self.outbox.has_mail(self.id) {
                 break;

@@ -137,11 +137,15 @@ fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
     let mut file = File::default();
     for (number, line) in (1..).zip(text.lines()) {
         let at = Place { name, number };
-        let Some((key, value)) = split(line).map_err(|expected| at.mistake(&expected))? else { continue };
+        let Some((key, value)) = split(line).map_err(|expected| at.mistake(&expected))? else {
+            continue;
+        };
         match file.set(&at, key, value) {
             Ok(()) => {}
             Err(Refused::Key) => {
-                return Err(ConfigError(format!("unknown key '{key}' in {name} line {number}")));
+                return Err(ConfigError(format!(
+                    "unknown key '{key}' in {name} line {number}"
+                )));
             }
             Err(Refused::Value(expected)) => {
                 return Err(at.mistake(&format!("{key}: {expected}, not '{value}'")));
@@ -176,7 +180,9 @@ fn split(line: &str) -> Result<Option<(&str, &str)>, String> {
     let (key, value) = (key.trim(), value.trim());
     let value = match value.strip_prefix('\'') {
         Some(quoted) => {
-            let (value, rest) = quoted.split_once('\'').ok_or_else(|| format!("{key}: expected a closing '"))?;
+            let (value, rest) = quoted
+                .split_once('\'')
+                .ok_or_else(|| format!("{key}: expected a closing '"))?;
             let rest = rest.trim();
             if !rest.is_empty() && !rest.starts_with('#') {
                 return Err(format!("{key}: expected nothing behind the closing '"));
@@ -223,14 +229,16 @@ impl File {
             }
             ["listeners", "tcp"] => return Err("expected none".into()),
             ["listeners", "tcp", name] => {
-                self.listeners.insert(name.to_owned(), value::port_or_address(value)?);
+                self.listeners
+                    .insert(name.to_owned(), value::port_or_address(value)?);
             }
             ["handshake_timeout"] => {
                 let timeout_ms = value::number(value, 1..=3_600_000, "milliseconds")?;
                 self.handshake_timeout = Some(Duration::from_millis(timeout_ms));
             }
             ["heartbeat"] => {
-                self.heartbeat_s = Some(value::number(value, 0..=u64::from(u16::MAX), "seconds")? as u16);
+                self.heartbeat_s =
+                    Some(value::number(value, 0..=u64::from(u16::MAX), "seconds")? as u16);
             }
             ["frame_max"] => self.frame_max = Some(frame_max(value)?),
             ["channel_max"] => {
@@ -239,7 +247,8 @@ impl File {
                 self.channel_max = Some(if max == 0 { u16::MAX } else { max });
             }
             ["max_message_size"] => {
-                self.message_bytes_max = Some(value::number(value, 1..=MESSAGE_BYTES_LIMIT, "bytes")?);
+                self.message_bytes_max =
+                    Some(value::number(value, 1..=MESSAGE_BYTES_LIMIT, "bytes")?);
             }
             ["default_user"] => self.default_user = Some(short(value)?),
             ["default_pass"] => self.default_pass = Some(password(value)?),
@@ -247,9 +256,12 @@ impl File {
             ["vhosts", name] => {
                 self.vhosts.insert(name.to_owned(), short(value)?);
             }
-            ["default_users", name, "password"] => self.user(name).password = Some(password(value)?),
+            ["default_users", name, "password"] => {
+                self.user(name).password = Some(password(value)?)
+            }
             ["default_users", name, "vhost_pattern"] => {
-                let pattern = Regex::new(value).map_err(|_| Refused::from("expected a regular expression"))?;
+                let pattern = Regex::new(value)
+                    .map_err(|_| Refused::from("expected a regular expression"))?;
                 self.user(name).vhost_pattern = Some(pattern);
             }
             ["default_users", name, "tags"] => {
@@ -260,7 +272,9 @@ impl File {
                 self.user(name);
                 self.warn_of_permission(at, key, value);
             }
-            ["default_permissions", "configure" | "read" | "write"] => self.warn_of_permission(at, key, value),
+            ["default_permissions", "configure" | "read" | "write"] => {
+                self.warn_of_permission(at, key, value)
+            }
             ["loopback_users"] if value == "none" => self.loopback_users = Some(vec![]),
             ["loopback_users"] => return Err("expected none".into()),
             ["loopback_users", name] => {
@@ -287,16 +301,22 @@ impl File {
     }
 
     fn loopback_users(&mut self) -> &mut Vec<String> {
-        self.loopback_users.get_or_insert_with(|| vec![GUEST.to_owned()])
+        self.loopback_users
+            .get_or_insert_with(|| vec![GUEST.to_owned()])
     }
 
     fn warn(&mut self, at: &Place<'_>, key: &str, what: &str) {
-        self.warnings.push(format!("{} line {}: {key} {what}", at.name, at.number));
+        self.warnings
+            .push(format!("{} line {}: {key} {what}", at.name, at.number));
     }
 
     fn warn_of_permission(&mut self, at: &Place<'_>, key: &str, value: &str) {
         if value != ".*" {
-            self.warn(at, key, "has no effect here: permissions are not enforced, every user may do everything");
+            self.warn(
+                at,
+                key,
+                "has no effect here: permissions are not enforced, every user may do everything",
+            );
         }
     }
 
@@ -304,7 +324,11 @@ impl File {
     pub(super) fn settings(mut self) -> Result<(Settings, Vec<String>), ConfigError> {
         let loopback_users = std::mem::take(self.loopback_users());
         let default_vhost = self.default_vhost.as_deref().unwrap_or(ROOT);
-        let vhosts = distinct([ROOT, default_vhost].into_iter().chain(self.vhosts.values().map(String::as_str)));
+        let vhosts = distinct(
+            [ROOT, default_vhost]
+                .into_iter()
+                .chain(self.vhosts.values().map(String::as_str)),
+        );
         let default_user = self.default_user.as_deref().unwrap_or(GUEST);
         let default_pass = self.default_pass.as_deref().unwrap_or(GUEST);
         let user = |name: &str, password: &str, vhosts| User {
@@ -316,16 +340,25 @@ impl File {
         let mut users = vec![];
         for (name, stated) in &self.users {
             let Some(password) = &stated.password else {
-                return Err(ConfigError(format!("default_users.{name} has no password: give it one, or leave it out")));
+                return Err(ConfigError(format!(
+                    "default_users.{name} has no password: give it one, or leave it out"
+                )));
             };
             let may_open = |vhost: &&Name| match &stated.vhost_pattern {
                 Some(pattern) => pattern.is_match(vhost.as_str()),
                 None => vhost.as_str() == default_vhost,
             };
-            users.push(user(name, password, vhosts.iter().filter(may_open).cloned().collect()));
+            users.push(user(
+                name,
+                password,
+                vhosts.iter().filter(may_open).cloned().collect(),
+            ));
         }
         if !self.users.contains_key(default_user) {
-            users.insert(0, user(default_user, default_pass, vec![Name::from(default_vhost)]));
+            users.insert(
+                0,
+                user(default_user, default_pass, vec![Name::from(default_vhost)]),
+            );
         }
         let default = Settings::default();
         let settings = Settings {
@@ -346,18 +379,29 @@ fn frame_max(value: &str) -> Result<u32, String> {
         // No limit: then the broker's own is.
         return Ok(limits::FRAME_MAX);
     }
-    value::number(value, u64::from(limits::FRAME_MIN)..=FRAME_MAX_LIMIT, "0 or bytes").map(|bytes| bytes as u32)
+    value::number(
+        value,
+        u64::from(limits::FRAME_MIN)..=FRAME_MAX_LIMIT,
+        "0 or bytes",
+    )
+    .map(|bytes| bytes as u32)
 }
 
 /// A name that fits AMQP's short strings.
 fn short(value: &str) -> Result<String, Refused> {
-    if value.len() > 255 { Err("expected at most 255 bytes".into()) } else { Ok(value.to_owned()) }
+    if value.len() > 255 {
+        Err("expected at most 255 bytes".into())
+    } else {
+        Ok(value.to_owned())
+    }
 }
 
 /// RabbitMQ can decrypt values with a passphrase that is kept elsewhere.
 fn password(value: &str) -> Result<String, Refused> {
     if value.starts_with("encrypted:") {
-        return Err(Refused::Secret("expected a password in the clear, not an encrypted one".to_owned()));
+        return Err(Refused::Secret(
+            "expected a password in the clear, not an encrypted one".to_owned(),
+        ));
     }
     Ok(value.to_owned())
 }
@@ -373,7 +417,9 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Name> {
 }
 
 fn is_without_effect(key: &str) -> bool {
-    WITHOUT_EFFECT.iter().any(|known| key == *known || (known.ends_with(['.', '_']) && key.starts_with(known)))
+    WITHOUT_EFFECT
+        .iter()
+        .any(|known| key == *known || (known.ends_with(['.', '_']) && key.starts_with(known)))
 }
 
 #[cfg(all(test, not(leveret_loom)))]
@@ -381,11 +427,16 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> (Settings, Vec<String>) {
-        parse("f", text).and_then(File::settings).expect("the file is correct")
+        parse("f", text)
+            .and_then(File::settings)
+            .expect("the file is correct")
     }
 
     fn mistake(text: &str) -> String {
-        parse("f", text).and_then(File::settings).expect_err("the file is wrong").to_string()
+        parse("f", text)
+            .and_then(File::settings)
+            .expect_err("the file is wrong")
+            .to_string()
     }
 
     fn names(names: &[Name]) -> Vec<&str> {
@@ -395,7 +446,10 @@ mod tests {
     #[test]
     fn an_empty_file_changes_nothing() {
         let (settings, warnings) = settings("\n# a comment\n   \n");
-        assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
+        assert_eq!(
+            format!("{settings:?}"),
+            format!("{:?}", Settings::default())
+        );
         assert!(settings.users[0].password.matches(b"guest"));
         assert!(warnings.is_empty());
     }
@@ -421,7 +475,8 @@ mod tests {
 
     #[test]
     fn guest_exists_only_while_it_is_the_default_user() {
-        let (settings, _) = settings("default_user = admin\ndefault_pass = secret\ndefault_vhost = orders\n");
+        let (settings, _) =
+            settings("default_user = admin\ndefault_pass = secret\ndefault_vhost = orders\n");
         assert_eq!(settings.users.len(), 1);
         assert_eq!(settings.users[0].name, "admin");
         assert!(!settings.users[0].loopback_only);
@@ -437,7 +492,9 @@ mod tests {
              default_users.bob.password = b\n",
         );
         assert_eq!(names(&settings.vhosts), ["/", "orders", "orders-eu"]);
-        let [guest, alice, bob] = &settings.users[..] else { panic!("three users") };
+        let [guest, alice, bob] = &settings.users[..] else {
+            panic!("three users")
+        };
         assert_eq!(names(&guest.vhosts), ["/"]);
         assert_eq!(names(&alice.vhosts), ["orders", "orders-eu"]);
         assert_eq!(names(&bob.vhosts), ["/"]);
@@ -445,19 +502,42 @@ mod tests {
 
     #[test]
     fn loopback_users_can_be_none_or_named() {
-        let restricted = |text: &str| settings(text).0.users.iter().map(|user| user.loopback_only).collect::<Vec<_>>();
+        let restricted = |text: &str| {
+            settings(text)
+                .0
+                .users
+                .iter()
+                .map(|user| user.loopback_only)
+                .collect::<Vec<_>>()
+        };
         let alice = "default_users.alice.password = a\n";
         assert_eq!(restricted(alice), [true, false]);
-        assert_eq!(restricted(&format!("{alice}loopback_users = none\n")), [false, false]);
-        assert_eq!(restricted(&format!("{alice}loopback_users.guest = false\n")), [false, false]);
-        assert_eq!(restricted(&format!("{alice}loopback_users.alice = true\n")), [true, true]);
+        assert_eq!(
+            restricted(&format!("{alice}loopback_users = none\n")),
+            [false, false]
+        );
+        assert_eq!(
+            restricted(&format!("{alice}loopback_users.guest = false\n")),
+            [false, false]
+        );
+        assert_eq!(
+            restricted(&format!("{alice}loopback_users.alice = true\n")),
+            [true, true]
+        );
     }
 
     #[test]
     fn listeners_are_named_and_the_last_word_counts() {
-        let file = parse("f", "listeners.tcp.default = 1\nlisteners.tcp.b = 127.0.0.1:2\nlisteners.tcp.default = 3\n");
-        let listeners: Vec<String> =
-            file.expect("it is correct").listeners.values().map(SocketAddr::to_string).collect();
+        let file = parse(
+            "f",
+            "listeners.tcp.default = 1\nlisteners.tcp.b = 127.0.0.1:2\nlisteners.tcp.default = 3\n",
+        );
+        let listeners: Vec<String> = file
+            .expect("it is correct")
+            .listeners
+            .values()
+            .map(SocketAddr::to_string)
+            .collect();
         assert_eq!(listeners, ["127.0.0.1:2", "[::]:3"]);
         let file = parse("f", "listeners.tcp.default = 1\nlisteners.tcp = none\n");
         assert!(file.expect("it is correct").listeners.is_empty());
@@ -465,9 +545,15 @@ mod tests {
 
     #[test]
     fn sockets_and_the_log_are_read() {
-        let file = parse("f", "tcp_listen_options.backlog = 9\ntcp_listen_options.nodelay = false\nlog.console.level = debug\n");
+        let file = parse(
+            "f",
+            "tcp_listen_options.backlog = 9\ntcp_listen_options.nodelay = false\nlog.console.level = debug\n",
+        );
         let file = file.expect("it is correct");
-        assert_eq!((file.backlog, file.nodelay, file.log_level), (Some(9), Some(false), Some(LogLevel::Debug)));
+        assert_eq!(
+            (file.backlog, file.nodelay, file.log_level),
+            (Some(9), Some(false), Some(LogLevel::Debug))
+        );
     }
 
     #[test]
@@ -494,40 +580,91 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused() {
-        assert_eq!(mistake("\nhartbeat = 1\n"), "unknown key 'hartbeat' in f line 2");
-        assert_eq!(mistake("default_users.a.pass = 1"), "unknown key 'default_users.a.pass' in f line 1");
-        assert_eq!(mistake("connection_maximum = 1"), "unknown key 'connection_maximum' in f line 1");
+        assert_eq!(
+            mistake("\nhartbeat = 1\n"),
+            "unknown key 'hartbeat' in f line 2"
+        );
+        assert_eq!(
+            mistake("default_users.a.pass = 1"),
+            "unknown key 'default_users.a.pass' in f line 1"
+        );
+        assert_eq!(
+            mistake("connection_maximum = 1"),
+            "unknown key 'connection_maximum' in f line 1"
+        );
     }
 
     #[test]
     fn a_bad_value_is_refused_with_what_was_expected() {
         for (text, expected) in [
-            ("heartbeat = abc", "heartbeat: expected seconds from 0 to 65535, not 'abc'"),
-            ("heartbeat = 65536", "heartbeat: expected seconds from 0 to 65535, not '65536'"),
-            ("frame_max = 4095", "frame_max: expected 0 or bytes from 4096 to 16777216, not '4095'"),
-            ("channel_max = -1", "channel_max: expected channels from 0 to 65535, not '-1'"),
-            ("handshake_timeout = 0", "handshake_timeout: expected milliseconds from 1 to 3600000, not '0'"),
-            ("max_message_size = 1MB", "max_message_size: expected bytes from 1 to 536870912, not '1MB'"),
+            (
+                "heartbeat = abc",
+                "heartbeat: expected seconds from 0 to 65535, not 'abc'",
+            ),
+            (
+                "heartbeat = 65536",
+                "heartbeat: expected seconds from 0 to 65535, not '65536'",
+            ),
+            (
+                "frame_max = 4095",
+                "frame_max: expected 0 or bytes from 4096 to 16777216, not '4095'",
+            ),
+            (
+                "channel_max = -1",
+                "channel_max: expected channels from 0 to 65535, not '-1'",
+            ),
+            (
+                "handshake_timeout = 0",
+                "handshake_timeout: expected milliseconds from 1 to 3600000, not '0'",
+            ),
+            (
+                "max_message_size = 1MB",
+                "max_message_size: expected bytes from 1 to 536870912, not '1MB'",
+            ),
             (
                 "listeners.tcp.default = here",
                 "listeners.tcp.default: expected a port or an address and a port, such as 127.0.0.1:5672, not 'here'",
             ),
-            ("listeners.tcp = all", "listeners.tcp: expected none, not 'all'"),
-            ("loopback_users = all", "loopback_users: expected none, not 'all'"),
-            ("loopback_users.guest = no", "loopback_users.guest: expected true or false, not 'no'"),
-            ("tcp_listen_options.backlog = x", "tcp_listen_options.backlog: expected connections from 1 to 65535, not 'x'"),
-            ("tcp_listen_options.nodelay = x", "tcp_listen_options.nodelay: expected true or false, not 'x'"),
+            (
+                "listeners.tcp = all",
+                "listeners.tcp: expected none, not 'all'",
+            ),
+            (
+                "loopback_users = all",
+                "loopback_users: expected none, not 'all'",
+            ),
+            (
+                "loopback_users.guest = no",
+                "loopback_users.guest: expected true or false, not 'no'",
+            ),
+            (
+                "tcp_listen_options.backlog = x",
+                "tcp_listen_options.backlog: expected connections from 1 to 65535, not 'x'",
+            ),
+            (
+                "tcp_listen_options.nodelay = x",
+                "tcp_listen_options.nodelay: expected true or false, not 'x'",
+            ),
             (
                 "log.console.level = loud",
                 "log.console.level: expected debug, info, warning, error, critical or none, not 'loud'",
             ),
-            ("default_users.a.vhost_pattern = (", "default_users.a.vhost_pattern: expected a regular expression, not '('"),
-            ("default_pass = encrypted:x", "default_pass: expected a password in the clear, not an encrypted one"),
+            (
+                "default_users.a.vhost_pattern = (",
+                "default_users.a.vhost_pattern: expected a regular expression, not '('",
+            ),
+            (
+                "default_pass = encrypted:x",
+                "default_pass: expected a password in the clear, not an encrypted one",
+            ),
             ("heartbeat", "expected `key = value`"),
             ("heartbeat = ", "expected `key = value`"),
             ("heartbeat = # 5", "expected `key = value`"),
             ("default_pass = 'x", "default_pass: expected a closing '"),
-            ("default_pass = 'x' y", "default_pass: expected nothing behind the closing '"),
+            (
+                "default_pass = 'x' y",
+                "default_pass: expected nothing behind the closing '",
+            ),
         ] {
             assert_eq!(mistake(text), format!("f line 1: {expected}"));
         }

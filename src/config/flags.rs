@@ -12,7 +12,11 @@ use super::{ConfigError, value};
 
 /// What the command line says.
 #[derive(Clone, Default, Debug, Parser)]
-#[command(name = "leveret", version, about = "AMQP 0-9-1 message broker: thread-per-core on io_uring")]
+#[command(
+    name = "leveret",
+    version,
+    about = "AMQP 0-9-1 message broker: thread-per-core on io_uring"
+)]
 pub struct Flags {
     /// Where to listen; may be given several times [default: [::]:5672, both IP versions]
     #[arg(long, value_name = "ADDR:PORT", value_parser = value::address)]
@@ -39,10 +43,17 @@ pub enum CommandLine {
 
 impl Flags {
     /// Parses a command line, the program's name first.
-    pub fn parse_line(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
+    pub fn parse_line(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<CommandLine, ConfigError> {
         match Self::try_parse_from(arguments) {
             Ok(flags) => Ok(CommandLine::Serve(flags)),
-            Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+                ) =>
+            {
                 Ok(CommandLine::Print(error.to_string()))
             }
             Err(error) => Err(ConfigError(one_line(&error.to_string()))),
@@ -71,8 +82,11 @@ mod tests {
 
     #[test]
     fn every_flag_is_read() {
-        let line = "leveret --listen 127.0.0.1:1 --listen [::1]:2 --data-dir d --cores 0-1 --config f";
-        let Ok(CommandLine::Serve(flags)) = parse(line) else { panic!("it is correct") };
+        let line =
+            "leveret --listen 127.0.0.1:1 --listen [::1]:2 --data-dir d --cores 0-1 --config f";
+        let Ok(CommandLine::Serve(flags)) = parse(line) else {
+            panic!("it is correct")
+        };
         let listen: Vec<String> = flags.listen.iter().map(SocketAddr::to_string).collect();
         assert_eq!(listen, ["127.0.0.1:1", "[::1]:2"]);
         assert_eq!(flags.data_dir, Some(PathBuf::from("d")));
@@ -96,14 +110,19 @@ mod tests {
             "invalid value 'here' for '--listen <ADDR:PORT>': expected an address and a port such as 127.0.0.1:5672 \
              or [::]:5672: see leveret --help"
         );
-        assert_eq!(error("leveret file"), "unexpected argument 'file' found: see leveret --help");
+        assert_eq!(
+            error("leveret file"),
+            "unexpected argument 'file' found: see leveret --help"
+        );
     }
 
     #[test]
     fn help_and_version_are_printed() {
         for flag in ["--help", "--version"] {
             let printed = parse(&format!("leveret {flag}"));
-            assert!(matches!(printed, Ok(CommandLine::Print(text)) if text.contains("leveret") || text.contains("--listen")));
+            assert!(
+                matches!(printed, Ok(CommandLine::Print(text)) if text.contains("leveret") || text.contains("--listen"))
+            );
         }
     }
 }

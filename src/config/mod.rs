@@ -21,6 +21,9 @@ pub use options::{Cores, LogLevel, Options};
 pub struct ConfigError(String);
 
 /// Reads everything there is to read. `environment` looks a variable up.
-pub fn load(flags: Flags, environment: impl Fn(&str) -> Option<String>) -> Result<Options, ConfigError> {
+pub fn load(
+    flags: Flags,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Options, ConfigError> {
     options::assemble(flags, &environment)
 }

@@ -63,7 +63,10 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Puts the four sources together.
 pub(super) fn assemble(flags: Flags, environment: Environment<'_>) -> Result<Options, ConfigError> {
-    let path = flags.config.clone().or_else(|| environment_file(environment));
+    let path = flags
+        .config
+        .clone()
+        .or_else(|| environment_file(environment));
     let mut file = match path {
         Some(path) => file::read(&path)?,
         None => file::File::default(),
@@ -98,7 +101,11 @@ fn environment_file(environment: Environment<'_>) -> Option<PathBuf> {
     let mut extended = path.clone().into_os_string();
     extended.push(".conf");
     let extended = PathBuf::from(extended);
-    Some(if !path.is_file() && extended.is_file() { extended } else { path })
+    Some(if !path.is_file() && extended.is_file() {
+        extended
+    } else {
+        path
+    })
 }
 
 fn listen(
@@ -135,16 +142,21 @@ fn environment_address(environment: Environment<'_>) -> Result<Option<SocketAddr
         return Ok(None);
     }
     let mistake = |name: &str, expected: &str, value: &str| {
-        ConfigError(format!("environment: {name}: expected {expected}, not '{value}'"))
+        ConfigError(format!(
+            "environment: {name}: expected {expected}, not '{value}'"
+        ))
     };
     let mut address = value::everywhere(PORT);
     if let Some(text) = ip {
-        let ip: IpAddr =
-            text.parse().map_err(|_| mistake("RABBITMQ_NODE_IP_ADDRESS", "an IP address", &text))?;
+        let ip: IpAddr = text
+            .parse()
+            .map_err(|_| mistake("RABBITMQ_NODE_IP_ADDRESS", "an IP address", &text))?;
         address.set_ip(ip);
     }
     if let Some(text) = port {
-        let port = text.parse().map_err(|_| mistake("RABBITMQ_NODE_PORT", "a port from 0 to 65535", &text))?;
+        let port = text
+            .parse()
+            .map_err(|_| mistake("RABBITMQ_NODE_PORT", "a port from 0 to 65535", &text))?;
         address.set_port(port);
     }
     Ok(Some(address))
@@ -165,9 +177,13 @@ mod tests {
         fs::write(&path, file).expect("the scratch directory is writable");
         let line = format!("leveret --config {} {line}", path.display());
         let parsed = Flags::parse_line(line.split_whitespace().map(OsString::from));
-        let Ok(CommandLine::Serve(flags)) = parsed else { panic!("{parsed:?}") };
+        let Ok(CommandLine::Serve(flags)) = parsed else {
+            panic!("{parsed:?}")
+        };
         assemble(flags, &|name| {
-            let value = variables.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
+            let value = variables
+                .iter()
+                .find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
             value.map(str::to_owned)
         })
     }
@@ -183,7 +199,10 @@ mod tests {
         assert_eq!(listen("", &[], ""), ["[::]:5672"]);
         assert_eq!(options.data_dir, PathBuf::from("leveret-data"));
         assert_eq!(options.cores, Cores::All);
-        assert_eq!((options.backlog, options.nodelay, options.log_level), (1024, true, LogLevel::Info));
+        assert_eq!(
+            (options.backlog, options.nodelay, options.log_level),
+            (1024, true, LogLevel::Info)
+        );
     }
 
     #[test]
@@ -193,18 +212,31 @@ mod tests {
         assert_eq!(listen("--listen [::]:1", &variables, file), ["[::]:1"]);
         assert_eq!(listen("", &variables, file), ["[::]:2"]);
         assert_eq!(listen("", &[], file), ["[::]:3"]);
-        assert_eq!(listen("", &["RABBITMQ_NODE_IP_ADDRESS=127.0.0.1"], file), ["127.0.0.1:5672"]);
+        assert_eq!(
+            listen("", &["RABBITMQ_NODE_IP_ADDRESS=127.0.0.1"], file),
+            ["127.0.0.1:5672"]
+        );
     }
 
     #[test]
     fn an_address_is_listened_on_once_but_port_0_as_often_as_it_is_given() {
-        assert_eq!(listen("--listen [::]:1 --listen [::]:1", &[], ""), ["[::]:1"]);
-        assert_eq!(listen("--listen [::]:0 --listen [::]:0", &[], ""), ["[::]:0", "[::]:0"]);
+        assert_eq!(
+            listen("--listen [::]:1 --listen [::]:1", &[], ""),
+            ["[::]:1"]
+        );
+        assert_eq!(
+            listen("--listen [::]:0 --listen [::]:0", &[], ""),
+            ["[::]:0", "[::]:0"]
+        );
     }
 
     #[test]
     fn the_environment_names_the_default_user() {
-        let variables = ["RABBITMQ_DEFAULT_USER=u", "RABBITMQ_DEFAULT_PASS=p", "RABBITMQ_DEFAULT_VHOST=v"];
+        let variables = [
+            "RABBITMQ_DEFAULT_USER=u",
+            "RABBITMQ_DEFAULT_PASS=p",
+            "RABBITMQ_DEFAULT_VHOST=v",
+        ];
         let options = options("", &variables, "default_user = x\n").expect("no mistake");
         let user = &options.settings.users[0];
         assert_eq!(user.name, "u");
@@ -214,7 +246,11 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_environment_is_named() {
-        let error = |variable| options("", &[variable], "").expect_err("a mistake").to_string();
+        let error = |variable| {
+            options("", &[variable], "")
+                .expect_err("a mistake")
+                .to_string()
+        };
         assert_eq!(
             error("RABBITMQ_NODE_PORT=x"),
             "environment: RABBITMQ_NODE_PORT: expected a port from 0 to 65535, not 'x'"
@@ -227,8 +263,16 @@ mod tests {
 
     #[test]
     fn nothing_to_listen_on_is_a_mistake() {
-        let error = options("", &[], "listeners.tcp = none\n").expect_err("a mistake").to_string();
-        assert_eq!(error, "listeners.tcp = none leaves no address to listen on: TLS is not served yet");
-        assert_eq!(listen("--listen [::]:1", &[], "listeners.tcp = none\n"), ["[::]:1"]);
+        let error = options("", &[], "listeners.tcp = none\n")
+            .expect_err("a mistake")
+            .to_string();
+        assert_eq!(
+            error,
+            "listeners.tcp = none leaves no address to listen on: TLS is not served yet"
+        );
+        assert_eq!(
+            listen("--listen [::]:1", &[], "listeners.tcp = none\n"),
+            ["[::]:1"]
+        );
     }
 }

@@ -10,17 +10,22 @@ const CORES_MAX: u16 = 1024;
 
 /// `127.0.0.1:5672`, `[::]:5672`, `localhost:5672`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+    if let Some(port) = text
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok())
+    {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    text.parse().map_err(|_| "expected an address and a port such as 127.0.0.1:5672 or [::]:5672")
+    text.parse()
+        .map_err(|_| "expected an address and a port such as 127.0.0.1:5672 or [::]:5672")
 }
 
 /// `5672` (on every address) or an [`address`].
 pub(super) fn port_or_address(text: &str) -> Result<SocketAddr, &'static str> {
     match text.parse() {
         Ok(port) => Ok(everywhere(port)),
-        Err(_) => address(text).map_err(|_| "expected a port or an address and a port, such as 127.0.0.1:5672"),
+        Err(_) => address(text)
+            .map_err(|_| "expected a port or an address and a port, such as 127.0.0.1:5672"),
     }
 }
 
@@ -33,7 +38,11 @@ pub(super) fn everywhere(port: u16) -> SocketAddr {
 pub(super) fn cores(text: &str) -> Result<Cores, &'static str> {
     const EXPECTED: &str = "expected a count such as 4 or a list of CPUs such as 0,2 or 0-3";
     if let Ok(count) = text.parse() {
-        return if (1..=CORES_MAX).contains(&count) { Ok(Cores::Count(count)) } else { Err(EXPECTED) };
+        return if (1..=CORES_MAX).contains(&count) {
+            Ok(Cores::Count(count))
+        } else {
+            Err(EXPECTED)
+        };
     }
     let mut cpus = vec![];
     for part in text.split(',') {
@@ -57,7 +66,11 @@ pub(super) fn cores(text: &str) -> Result<Cores, &'static str> {
 pub(super) fn number(text: &str, bounds: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if bounds.contains(&number) => Ok(number),
-        _ => Err(format!("expected {unit} from {} to {}", bounds.start(), bounds.end())),
+        _ => Err(format!(
+            "expected {unit} from {} to {}",
+            bounds.start(),
+            bounds.end()
+        )),
     }
 }
 
@@ -93,7 +106,9 @@ mod tests {
         assert_eq!(cores("0-3"), Ok(Cores::Cpus(vec![0, 1, 2, 3])));
         assert_eq!(cores("4,0-1"), Ok(Cores::Cpus(vec![4, 0, 1])));
         assert_eq!(cores("1-1"), Ok(Cores::Cpus(vec![1])));
-        for text in ["", "0", "-1", "1-", "3-1", "0,0", "0-2,1", "1,", "a", "2000", "0-5000", "99999"] {
+        for text in [
+            "", "0", "-1", "1-", "3-1", "0,0", "0-2,1", "1,", "a", "2000", "0-5000", "99999",
+        ] {
             assert!(cores(text).is_err(), "{text}");
         }
     }

@@ -26,7 +26,13 @@ pub(crate) fn prepare() -> Result<(), StartError> {
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // Not even the hard limit may be ours to use: then the soft one stays.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 fn raise_locked_memory() -> Result<(), StartError> {
@@ -36,10 +42,19 @@ fn raise_locked_memory() -> Result<(), StartError> {
         return Ok(());
     }
     // Above the hard limit it works for root only.
-    let maximum = if suffices(limit.maximum) { limit.maximum } else { Some(MEMLOCK_BYTES) };
-    let wanted = Rlimit { current: maximum, maximum };
-    setrlimit(Resource::Memlock, wanted)
-        .map_err(|_| StartError::LockedMemory { have: limit.maximum.unwrap_or(0) / 1024, need: MEMLOCK_BYTES / 1024 })
+    let maximum = if suffices(limit.maximum) {
+        limit.maximum
+    } else {
+        Some(MEMLOCK_BYTES)
+    };
+    let wanted = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Memlock, wanted).map_err(|_| StartError::LockedMemory {
+        have: limit.maximum.unwrap_or(0) / 1024,
+        need: MEMLOCK_BYTES / 1024,
+    })
 }
 
 /// Sets up a ring and drops it.
@@ -52,7 +67,10 @@ fn probe_io_uring() -> Result<(), StartError> {
         Ok(_) => check_kernel(),
         Err(Errno::PERM | Errno::ACCESS) => Err(StartError::UringForbidden),
         Err(Errno::NOSYS) => Err(StartError::UringMissing),
-        Err(Errno::NOMEM) => Err(StartError::LockedMemory { have: 0, need: MEMLOCK_BYTES / 1024 }),
+        Err(Errno::NOMEM) => Err(StartError::LockedMemory {
+            have: 0,
+            need: MEMLOCK_BYTES / 1024,
+        }),
         Err(errno) => Err(StartError::Uring(errno.into())),
     }
 }
@@ -61,13 +79,21 @@ fn probe_io_uring() -> Result<(), StartError> {
 fn check_kernel() -> Result<(), StartError> {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
-    if is_recent(&release) { Ok(()) } else { Err(StartError::OldKernel(release.into_owned())) }
+    if is_recent(&release) {
+        Ok(())
+    } else {
+        Err(StartError::OldKernel(release.into_owned()))
+    }
 }
 
 /// A release that can't be read is given the benefit of the doubt.
 fn is_recent(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return true };
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return true;
+    };
     (major, minor) >= (5, 8)
 }
 
@@ -77,7 +103,14 @@ mod tests {
 
     #[test]
     fn a_kernel_is_recent_from_5_8_on() {
-        for release in ["5.8.0", "5.15.0-91-generic", "6.1.0", "10.0", "5.8-rc1", "unreadable"] {
+        for release in [
+            "5.8.0",
+            "5.15.0-91-generic",
+            "6.1.0",
+            "10.0",
+            "5.8-rc1",
+            "unreadable",
+        ] {
             assert!(is_recent(release), "{release}");
         }
         for release in ["5.7.19", "4.19.0", "3.10.0-1160.el7"] {

@@ -41,7 +41,11 @@ pub(crate) fn bind(options: &Options, cores: u16) -> Result<Bound, StartError> {
         per_core: (0..cores).map(|_| vec![]).collect(),
     };
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
-    let listen: Vec<SocketAddr> = options.listen.iter().map(|wanted| probe(*wanted)).collect::<Result<_, _>>()?;
+    let listen: Vec<SocketAddr> = options
+        .listen
+        .iter()
+        .map(|wanted| probe(*wanted))
+        .collect::<Result<_, _>>()?;
     for wanted in listen {
         // Port 0 is whatever the first core gets.
         let mut address = wanted;
@@ -72,7 +76,11 @@ fn probe(wanted: SocketAddr) -> Result<SocketAddr, StartError> {
 }
 
 fn open(address: SocketAddr, share: bool) -> rustix::io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // A restart doesn't wait for the connections of the last run to leave TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -91,10 +99,21 @@ fn local_address(socket: &OwnedFd) -> rustix::io::Result<SocketAddr> {
 }
 
 fn refused(address: SocketAddr, errno: Errno) -> StartError {
-    let ip = if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() };
+    let ip = if address.is_ipv6() {
+        format!("[{}]", address.ip())
+    } else {
+        address.ip().to_string()
+    };
     match errno {
-        Errno::ADDRINUSE => StartError::PortInUse { ip, port: address.port() },
-        _ => StartError::Listen { ip, port: address.port(), source: errno.into() },
+        Errno::ADDRINUSE => StartError::PortInUse {
+            ip,
+            port: address.port(),
+        },
+        _ => StartError::Listen {
+            ip,
+            port: address.port(),
+            source: errno.into(),
+        },
     }
 }
 
@@ -121,7 +140,12 @@ impl Listeners {
                 // SAFETY: the descriptor is a listening socket, and `into_raw_fd` gives up its owner.
                 let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
                 let accepted = Rc::clone(&accepted);
-                glommio::spawn_local(accept_for_ever(listener, nodelay, accepted, main_task.clone()))
+                glommio::spawn_local(accept_for_ever(
+                    listener,
+                    nodelay,
+                    accepted,
+                    main_task.clone(),
+                ))
             })
             .collect();
         Self { accepted, tasks }
@@ -152,7 +176,9 @@ async fn accept_for_ever(
             Ok(stream) => {
                 // It fails if the client has gone already.
                 if let Ok(loopback) = prepare(&stream, nodelay) {
-                    accepted.borrow_mut().push_back(Accepted { stream, loopback });
+                    accepted
+                        .borrow_mut()
+                        .push_back(Accepted { stream, loopback });
                     main_task.wake_by_ref();
                 }
                 at_once += 1;
@@ -163,7 +189,9 @@ async fn accept_for_ever(
                     continue;
                 }
                 if !std::mem::replace(&mut warned, true) {
-                    tracing::warn!("cannot accept connections: {error}; trying again every {ACCEPT_PAUSE:?}");
+                    tracing::warn!(
+                        "cannot accept connections: {error}; trying again every {ACCEPT_PAUSE:?}"
+                    );
                 }
                 Timer::new(ACCEPT_PAUSE).await;
             }
@@ -183,6 +211,14 @@ fn prepare(stream: &TcpStream, nodelay: bool) -> Result<bool, glommio::GlommioEr
 
 /// Whether the error concerns one connection that is gone already.
 fn is_the_clients(error: &io::Error) -> bool {
-    const NONE_LEFT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::INVAL];
-    !NONE_LEFT.iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
+    const NONE_LEFT: [Errno; 5] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::INVAL,
+    ];
+    !NONE_LEFT
+        .iter()
+        .any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
 }

@@ -26,8 +26,8 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crossbeam_utils::CachePadded;
 
@@ -42,7 +42,10 @@ pub(crate) fn mesh(cores: u16) -> io::Result<(Arc<Beds>, Vec<Links>)> {
     for _ in 0..cores {
         let (rope, bell) = UnixStream::pair()?;
         rope.set_nonblocking(true)?;
-        made.push(CachePadded::new(Bed { sleeping: AtomicBool::new(false), rope }));
+        made.push(CachePadded::new(Bed {
+            sleeping: AtomicBool::new(false),
+            rope,
+        }));
         bells.push(bell);
     }
     let beds = Arc::new(Beds {
@@ -109,7 +112,9 @@ impl Links {
 
     /// Where a byte arrives when somebody wakes this core; to be taken once.
     pub(crate) fn take_bell(&mut self) -> UnixStream {
-        self.bell.take().expect("the bell is taken once, by the core's main task")
+        self.bell
+            .take()
+            .expect("the bell is taken once, by the core's main task")
     }
 
     /// Every other core.
@@ -162,7 +167,7 @@ pub(crate) struct Peer {
     id: CoreId,
     sending: Sending,
     receiving: Receiving,
-    /// Whether the broker was told that the ring to this peer is full.
+    /// Whether the ring to this peer was full when last looked at: its mail waits in the outbox.
     pub(crate) held_back: bool,
 }
 
@@ -287,13 +292,14 @@ mod tests {
     #[test]
     fn every_core_has_a_lane_to_every_other() {
         let mut links = links(4);
-        for from in 0..4 {
-            let ids: Vec<u16> = links[from].peers().iter().map(|peer| peer.id().0).collect();
-            let expected: Vec<u16> = (0..4).filter(|id| usize::from(*id) != from).collect();
+        for from in &mut links {
+            let own = from.core();
+            let ids: Vec<CoreId> = from.peers().iter().map(Peer::id).collect();
+            let expected: Vec<CoreId> = (0..4).map(CoreId).filter(|id| *id != own).collect();
             assert_eq!(ids, expected);
             for position in 0..3 {
-                let mail = links[from].peers()[position].spare();
-                links[from].send(position, mail);
+                let mail = from.peers()[position].spare();
+                from.send(position, mail);
             }
         }
         for to in &mut links {

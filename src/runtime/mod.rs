@@ -69,13 +69,17 @@ pub enum StartError {
         source: io::Error,
     },
     /// Another broker uses the data directory.
-    #[error("data directory {dir} is in use by another Leveret: stop it or choose another with --data-dir")]
+    #[error(
+        "data directory {dir} is in use by another Leveret: stop it or choose another with --data-dir"
+    )]
     DataDirectoryInUse {
         /// As given.
         dir: String,
     },
     /// Another program listens there.
-    #[error("address {ip}:{port} is already in use: stop the other program or choose another with --listen")]
+    #[error(
+        "address {ip}:{port} is already in use: stop the other program or choose another with --listen"
+    )]
     PortInUse {
         /// As given.
         ip: String,
@@ -143,7 +147,9 @@ pub enum StartError {
         reason: String,
     },
     /// The sockets between cores can't be made.
-    #[error("cannot connect the cores to each other: {0}: raise the limit on open files (ulimit -n)")]
+    #[error(
+        "cannot connect the cores to each other: {0}: raise the limit on open files (ulimit -n)"
+    )]
     Mesh(io::Error),
     /// The thread for signals didn't start.
     #[error("cannot wait for signals: {0}")]
@@ -170,16 +176,28 @@ pub fn serve(options: Options) -> Result<(), StartError> {
     let mut executors = vec![];
     for ((links, sockets), cpu) in links.into_iter().zip(bound.per_core).zip(&placement.cpus) {
         let started = started.clone();
-        let executor = start(shared.clone(), links, sockets, *cpu, started)
-            .map_err(|reason| StartError::Executor { core: executors.len(), cpu: *cpu, reason })?;
+        let executor = start(shared.clone(), links, sockets, *cpu, started).map_err(|reason| {
+            StartError::Executor {
+                core: executors.len(),
+                cpu: *cpu,
+                reason,
+            }
+        })?;
         executors.push(executor);
     }
     // Each core reports, or drops its sender when it fails.
     drop(started);
     let running: Vec<CoreId> = has_started.iter().collect();
     if let Some(core) = (0..executors.len()).find(|core| !running.contains(&CoreId(*core as u16))) {
-        let reason = executors.swap_remove(core).join().map_or_else(|error| error.to_string(), |()| "it ended".to_owned());
-        return Err(StartError::Executor { core, cpu: placement.cpus[core], reason });
+        let reason = executors
+            .swap_remove(core)
+            .join()
+            .map_or_else(|error| error.to_string(), |()| "it ended".to_owned());
+        return Err(StartError::Executor {
+            core,
+            cpu: placement.cpus[core],
+            reason,
+        });
     }
     signals::listen(Arc::clone(&beds)).map_err(StartError::Signals)?;
     announce(&bound.addresses);
@@ -240,7 +258,9 @@ async fn get_up_for_ever() {
 /// Tells people, scripts and the service manager that clients may come.
 fn announce(addresses: &[std::net::SocketAddr]) {
     let mut out = io::stdout().lock();
-    let lines = addresses.iter().map(|address| format!("started TCP listener on {address}"));
+    let lines = addresses
+        .iter()
+        .map(|address| format!("started TCP listener on {address}"));
     for line in lines.chain(["Server startup complete".to_owned()]) {
         // Nobody may be reading; the broker serves all the same.
         let _ = writeln!(out, "{line}");

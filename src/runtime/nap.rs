@@ -61,7 +61,8 @@ impl Nap {
         poll_fn(|context| {
             let mut has_rung = false;
             let mut bytes = [0; 64];
-            while let Poll::Ready(Ok(1..)) = Pin::new(&mut self.bell).poll_read(context, &mut bytes) {
+            while let Poll::Ready(Ok(1..)) = Pin::new(&mut self.bell).poll_read(context, &mut bytes)
+            {
                 has_rung = true;
             }
             Poll::Ready(has_rung)

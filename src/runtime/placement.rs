@@ -26,10 +26,18 @@ fn place_on(allowed: &[usize], cores: &Cores) -> Result<Placement, StartError> {
     }
     let cpus: Vec<usize> = match cores {
         Cores::All => allowed.to_vec(),
-        Cores::Count(count) => allowed.iter().copied().cycle().take(usize::from(*count)).collect(),
+        Cores::Count(count) => allowed
+            .iter()
+            .copied()
+            .cycle()
+            .take(usize::from(*count))
+            .collect(),
         Cores::Cpus(cpus) => {
             if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-                return Err(StartError::UnknownCpu { cpu: *cpu, allowed: list(allowed) });
+                return Err(StartError::UnknownCpu {
+                    cpu: *cpu,
+                    allowed: list(allowed),
+                });
             }
             cpus.clone()
         }
@@ -37,11 +45,17 @@ fn place_on(allowed: &[usize], cores: &Cores) -> Result<Placement, StartError> {
     let mut distinct = cpus.clone();
     distinct.sort_unstable();
     distinct.dedup();
-    Ok(Placement { exclusive: distinct.len() == cpus.len(), cpus })
+    Ok(Placement {
+        exclusive: distinct.len() == cpus.len(),
+        cpus,
+    })
 }
 
 fn list(cpus: &[usize]) -> String {
-    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+    cpus.iter()
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 #[cfg(all(test, not(leveret_loom)))]
@@ -70,12 +84,18 @@ mod tests {
 
     #[test]
     fn a_list_names_cpus() {
-        assert_eq!(cpus(&[0, 1, 2, 3], &Cores::Cpus(vec![3, 1])), (vec![3, 1], true));
+        assert_eq!(
+            cpus(&[0, 1, 2, 3], &Cores::Cpus(vec![3, 1])),
+            (vec![3, 1], true)
+        );
     }
 
     #[test]
     fn a_cpu_that_the_process_may_not_use_is_refused_with_the_ones_it_may() {
         let error = place_on(&[0, 1], &Cores::Cpus(vec![0, 7])).expect_err("CPU 7 isn't allowed");
-        assert_eq!(error.to_string(), "CPU 7 of --cores is not available: this process may use 0,1");
+        assert_eq!(
+            error.to_string(),
+            "CPU 7 of --cores is not available: this process may use 0,1"
+        );
     }
 }

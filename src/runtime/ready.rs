@@ -57,7 +57,11 @@ impl Wake for Report {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut tokens = self.list.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self
+            .list
+            .tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         tokens.push(self.token);
         drop(tokens);
         self.list.main_task.wake_by_ref();

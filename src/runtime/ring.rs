@@ -172,7 +172,7 @@ mod loom_tests {
             let (mut producer, mut consumer) = ring::<Box<usize>>(2);
             let sender = loom::thread::spawn(move || {
                 let mut next = 0;
-                while next < 4 {
+                while next < 3 {
                     match producer.push(Box::new(next)) {
                         Ok(()) => next += 1,
                         Err(_) => loom::thread::yield_now(),
@@ -180,7 +180,7 @@ mod loom_tests {
                 }
             });
             let mut expected = 0;
-            while expected < 4 {
+            while expected < 3 {
                 match consumer.pop() {
                     Some(value) => {
                         assert_eq!(*value, expected);
@@ -277,7 +277,9 @@ mod tests {
     proptest! {
         /// Against a plain queue, and across the point where the counts wrap around the slots.
         #[test]
-        fn any_sequence_of_pushes_and_pops_behaves_like_a_bounded_queue(pushes in prop::collection::vec(any::<bool>(), 0..200)) {
+        fn any_sequence_of_pushes_and_pops_behaves_like_a_bounded_queue(
+            pushes in prop::collection::vec(any::<bool>(), 0..200),
+        ) {
             let (mut producer, mut consumer) = ring(8);
             let mut model = std::collections::VecDeque::new();
             for (number, push) in pushes.into_iter().enumerate() {

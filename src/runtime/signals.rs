@@ -29,17 +29,23 @@ pub(crate) fn listen(beds: Arc<Beds>) -> io::Result<()> {
             beds.stop();
         }
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)
+        .map(drop)
 }
 
 /// Tells systemd, or whoever named a socket in NOTIFY_SOCKET (sd_notify(3)).
 pub(crate) fn notify(state: &str) {
-    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         name => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name)),
     };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    let sent = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
         tracing::warn!("cannot notify NOTIFY_SOCKET: {error}");
     }

@@ -98,7 +98,11 @@ impl Socket {
             self.receive(scratch);
         }
         // Not left to `drop`: a poll in flight holds the socket open until glommio has cancelled it.
-        let how = if gently { Shutdown::Write } else { Shutdown::Both };
+        let how = if gently {
+            Shutdown::Write
+        } else {
+            Shutdown::Both
+        };
         // It fails if the peer was faster.
         let _ = rustix::net::shutdown(self.fd(), how);
     }

@@ -33,6 +33,9 @@ use crate::broker::{Core, SessionIndex, SocketFate};
 const STRETCH: Duration = Duration::from_micros(200);
 /// How long a core without work looks on before it parks. A park and a wake cost about as much.
 const SPIN: Duration = Duration::from_micros(50);
+/// A socket without bytes for so long is left to the ring even by a busy core, which looks there only
+/// once in a [`STRETCH`]: the client was not waiting for us.
+const QUIET: Duration = Duration::from_millis(1);
 /// Sockets without bytes that a core reads directly all the same: each costs a system call a turn.
 const POLLED_QUIET_MAX: usize = 8;
 /// How soon what can't be waited for is looked at again: a read budget of 0, a ring that was full.
@@ -73,6 +76,8 @@ pub(crate) struct Turn {
     last_work: Time,
     /// [`SPIN`], or zero where spinning takes the CPU from another executor.
     spin: Duration,
+    /// The core is about to park: every socket is to be armed.
+    dozing: bool,
     /// One landing buffer for all sockets.
     landing: Box<[u8]>,
     /// Sockets that the turn reads directly, the next one first.
@@ -113,6 +118,7 @@ impl Turn {
             now,
             last_work: now,
             spin: if spins { SPIN } else { Duration::ZERO },
+            dozing: false,
             landing: vec![0; limits::LANDING_BYTES].into_boxed_slice(),
             polled: VecDeque::new(),
             paused: 0,
@@ -130,7 +136,8 @@ impl Turn {
                 Pause::Pass => nap.one_pass().await,
                 Pause::Park(until) => {
                     if self.fall_asleep() {
-                        nap.until_woken(until.map(|until| until.since(self.now))).await;
+                        nap.until_woken(until.map(|until| until.since(self.now)))
+                            .await;
                     }
                     self.links.wake_up();
                 }
@@ -148,13 +155,17 @@ impl Turn {
             if self.is_over() {
                 return Pause::End;
             }
-            // By now every quiet socket was armed: `read_one` measures quiet from the same moment.
             let looked_on = self.now.since(self.last_work);
             self.now = self.clock.now();
             if worked || self.core.has_work() {
                 self.last_work = self.now;
+                self.dozing = false;
             } else if looked_on >= self.spin {
-                return Pause::Park(self.wake_time());
+                if self.dozing {
+                    return Pause::Park(self.wake_time());
+                }
+                // One more turn, which arms every socket.
+                self.dozing = true;
             } else {
                 thread::yield_now();
             }
@@ -184,7 +195,9 @@ impl Turn {
         let mut worked = false;
         for peer in self.links.peers() {
             for _ in 0..BATCHES_PER_TURN {
-                let Some(mut mail) = peer.receive() else { break };
+                let Some(mut mail) = peer.receive() else {
+                    break;
+                };
                 self.core.deliver_mail(self.now, peer.id(), &mut mail);
                 peer.give_back(mail);
                 worked = true;
@@ -219,11 +232,17 @@ impl Turn {
             if bytes >= BYTES_PER_TURN {
                 break;
             }
-            let Some(token) = self.polled.pop_front() else { break };
+            let Some(token) = self.polled.pop_front() else {
+                break;
+            };
             let read = self.read_one(token);
             bytes += read;
             worked |= read > 0;
-            if self.sockets.by_token(token).is_some_and(|socket| socket.polled) {
+            if self
+                .sockets
+                .by_token(token)
+                .is_some_and(|socket| socket.polled)
+            {
                 self.polled.push_back(token);
             }
         }
@@ -234,7 +253,9 @@ impl Turn {
     fn take_reports(&mut self) {
         self.sockets.take_reported(&mut self.reported);
         for token in self.reported.drain(..) {
-            let Some(socket) = self.sockets.by_token(token) else { continue };
+            let Some(socket) = self.sockets.by_token(token) else {
+                continue;
+            };
             if !socket.polled {
                 socket.polled = true;
                 self.polled.push_back(token);
@@ -251,20 +272,22 @@ impl Turn {
     /// it if it is quiet.
     fn read_one(&mut self, token: Token) -> usize {
         let session = SessionIndex(token.index);
+        let budget = self.core.read_budget(session);
+        if budget == 0 {
+            self.paused += 1;
+            return 0;
+        }
         let mut total = 0;
         for _ in 0..READS_PER_SOCKET {
-            let Some(socket) = self.sockets.by_token(token) else { break };
-            let budget = self.core.read_budget(session);
-            if budget == 0 {
-                self.paused += 1;
+            let Some(socket) = self.sockets.by_token(token) else {
                 break;
-            }
-            let quiet = self.now.since(socket.last_bytes) >= self.spin;
-            let arm = quiet || self.polled.len() >= POLLED_QUIET_MAX;
+            };
+            let quiet = self.now.since(socket.last_bytes) >= QUIET;
+            let arm = self.dozing || quiet || self.polled.len() >= POLLED_QUIET_MAX;
             let in_place = self.core.landing(session);
             let lands_in_place = in_place.is_some();
             let buffer = in_place.unwrap_or(&mut self.landing);
-            let room = buffer.len().min(budget);
+            let room = buffer.len().min(budget - total);
             let buffer = &mut buffer[..room];
             let mut attempt = socket.receive(buffer);
             if attempt == Attempt::WouldBlock && arm {
@@ -279,7 +302,7 @@ impl Turn {
                         self.core.receive(self.now, session, &self.landing[..count]);
                     }
                     total += count;
-                    if count < room {
+                    if count < room || total == budget {
                         break;
                     }
                 }
@@ -309,11 +332,8 @@ impl Turn {
         for position in 0..self.links.peers().len() {
             let peer = &mut self.links.peers()[position];
             let id = peer.id();
-            let full = !peer.has_room();
-            if full != peer.held_back {
-                peer.held_back = full;
-            }
-            if full {
+            peer.held_back = !peer.has_room();
+            if peer.held_back {
                 continue;
             }
             if let Some(mail) = self.core.take_mail(id, || peer.spare()) {
@@ -337,7 +357,9 @@ impl Turn {
     }
 
     fn flush_one(&mut self, session: SessionIndex) -> bool {
-        let Some(socket) = self.sockets.of(session) else { return false };
+        let Some(socket) = self.sockets.of(session) else {
+            return false;
+        };
         let (output, fate) = self.core.output(session);
         if fate == SocketFate::CloseNow {
             self.close(session, false);
@@ -357,7 +379,11 @@ impl Turn {
             if offered == 0 {
                 break;
             }
-            let mut attempt = if full { Attempt::WouldBlock } else { socket.send(slices) };
+            let mut attempt = if full {
+                Attempt::WouldBlock
+            } else {
+                socket.send(slices)
+            };
             if attempt == Attempt::WouldBlock {
                 attempt = socket.send_or_arm(&slices[0]);
             }
@@ -399,7 +425,10 @@ impl Turn {
         let stuck = self.paused > 0 || self.links.is_held_back();
         let recheck = stuck.then(|| self.now + RECHECK);
         let deadline = self.stopping.as_ref().map(|stopping| stopping.deadline);
-        [self.core.next_timer(), recheck, deadline].into_iter().flatten().min()
+        [self.core.next_timer(), recheck, deadline]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Announces the sleep; false if something came up.
@@ -425,7 +454,9 @@ impl Turn {
 
     /// Whether the core has nothing left to do for ever.
     fn is_over(&mut self) -> bool {
-        let Some(stopping) = &mut self.stopping else { return false };
+        let Some(stopping) = &mut self.stopping else {
+            return false;
+        };
         if !stopping.said_so && self.core.session_count() == 0 {
             stopping.said_so = true;
             self.links.beds().has_closed_all();

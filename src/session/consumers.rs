@@ -112,8 +112,12 @@ impl Consumers {
             return None;
         }
         let share = (free / self.hungry.len().max(1) as u32).max(1);
-        let number = self.hungry.pop_front()?;
-        let consumer = self.all.get_mut(number as usize)?;
+        let (number, consumer) = loop {
+            let number = self.hungry.pop_front()?;
+            if let Some(consumer) = self.all.get_mut(number as usize) {
+                break (number, consumer);
+            }
+        };
         consumer.lent += share;
         self.lent += share;
         Some((number, share))

@@ -292,7 +292,8 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         if declare.passive {
-            let name = self.queue_name(declare.queue.as_str())?;
+            // An empty name asks for a queue of no name here, not for the last one.
+            let name = Name::from(declare.queue.as_str());
             let (queue, core) = context.usable_queue(&name, connection)?;
             self.last_queue = Some(name.clone());
             if !declare.nowait {

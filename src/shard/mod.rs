@@ -26,6 +26,8 @@ pub struct Shard {
     links: Links,
     confirms: Confirms,
     rubbish: Vec<Rubbish>,
+    /// Counts this core's turns.
+    turn: u64,
 }
 
 /// A queue of this core.
@@ -55,32 +57,50 @@ struct Delete {
     if_empty: bool,
 }
 
-/// Whether a queue grows although its consumers drain it: then its publishers are read a little
-/// slower (consumer bias). A queue whose consumers take less than a quarter of what comes is left to
-/// grow: they are slow for a reason of their own.
+/// Whether a queue grows although its consumers are prompt: then its publishers are read in smaller
+/// portions (consumer bias), since it is our own turns that the consumers wait for.
+///
+/// A consumer is prompt if the queue delivers something at least once in [`Growth::PROMPT_TURNS`] in
+/// which something arrives. One that takes longer is slow for a reason of its own: its queue is left
+/// to grow.
 #[derive(Default)]
 struct Growth {
-    arrived: u32,
-    departed: u32,
+    /// Turns in which messages arrived, in this sample.
+    arrivals: u32,
+    /// Turns in which messages were delivered.
+    departures: u32,
+    last_arrival: u64,
+    last_departure: u64,
     ease: bool,
 }
 
 impl Growth {
-    /// Messages after which it is judged anew.
-    const SAMPLE: u32 = 1024;
+    /// Turns with arrivals after which it is judged anew.
+    const SAMPLE: u32 = 16;
+    /// Turns that a prompt consumer may let pass: eased turns are shorter than a round trip to it.
+    const PROMPT_TURNS: u32 = 8;
     /// A backlog that is no reason to do anything.
     const BACKLOG: usize = 2048;
-    const SLOW_CONSUMER_RATIO: u32 = 4;
 
-    fn arrived(&mut self, backlog: usize) -> bool {
-        self.arrived += 1;
-        if self.arrived >= Self::SAMPLE {
-            let draining = self.departed * Self::SLOW_CONSUMER_RATIO >= self.arrived;
-            self.ease = draining && backlog > Self::BACKLOG;
-            self.arrived = 0;
-            self.departed = 0;
+    /// Messages arrived; whether their publisher should be read in smaller portions.
+    fn arrived(&mut self, turn: u64, backlog: usize) -> bool {
+        if self.last_arrival != turn {
+            self.last_arrival = turn;
+            self.arrivals += 1;
+            if self.arrivals >= Self::SAMPLE {
+                self.ease = self.departures * Self::PROMPT_TURNS >= self.arrivals;
+                self.arrivals = 0;
+                self.departures = 0;
+            }
         }
         self.ease && backlog > Self::BACKLOG
+    }
+
+    fn departed(&mut self, turn: u64, count: u32) {
+        if count > 0 && self.last_departure != turn {
+            self.last_departure = turn;
+            self.departures += 1;
+        }
     }
 }
 
@@ -175,13 +195,15 @@ impl Shard {
         }
     }
 
-    /// Whether [`Shard::work`] has something to do.
+    /// Whether [`Shard::begin_turn`] has something to do.
     pub fn has_work(&self) -> bool {
         !self.rubbish.is_empty()
     }
 
-    /// A turn's share of work that needs no input: dropping the messages of purged and deleted queues.
-    pub fn work(&mut self) {
+    /// Begins a turn, with its share of the work that needs no input: dropping the messages of purged
+    /// and deleted queues.
+    pub fn begin_turn(&mut self) {
+        self.turn += 1;
         if let Some(rubbish) = self.rubbish.last_mut()
             && rubbish.drop_some(limits::JOB_STEPS_PER_TURN)
         {
@@ -214,8 +236,8 @@ impl Shard {
             }
             let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
             owned.queue.publish(&mut incoming, &mut sink);
-            owned.growth.departed += sink.delivered;
-            ease |= owned.growth.arrived(owned.queue.ready_count());
+            owned.growth.departed(self.turn, sink.delivered);
+            ease |= owned.growth.arrived(self.turn, owned.queue.ready_count());
         }
         if publish.confirm != 0 {
             self.confirms
@@ -243,7 +265,7 @@ impl Shard {
         }
         let mut sink = Deliveries::new(settle.queue, &mut self.links, context.outbox);
         owned.queue.pump(&mut sink);
-        owned.growth.departed += sink.delivered;
+        owned.growth.departed(self.turn, sink.delivered);
     }
 
     /// Everything that isn't a message or its acknowledgement.
@@ -371,7 +393,7 @@ impl Shard {
         }
         let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
-        owned.growth.departed += sink.delivered;
+        owned.growth.departed(self.turn, sink.delivered);
         Some(result)
     }
 
