@@ -266,9 +266,7 @@ mod tests {
 
     fn method(bytes: &[u8]) -> (u16, basic::AMQPMethod) {
         match parse_frame(bytes) {
-            Ok((rest, AMQPFrame::Method(channel, AMQPClass::Basic(method)))) if rest.is_empty() => {
-                (channel, method)
-            }
+            Ok(([], AMQPFrame::Method(channel, AMQPClass::Basic(method)))) => (channel, method),
             other => panic!("not a method of class basic: {other:?}"),
         }
     }

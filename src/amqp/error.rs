@@ -183,15 +183,18 @@ impl ConnectionError {
             Self::CommandInvalid(_) | Self::UnknownMechanism(_) | Self::UnknownExchangeType(_) => {
                 (503, "COMMAND_INVALID")
             }
-            Self::MethodOutOfPlace | Self::ChannelNotOpen | Self::ChannelOpenTwice | Self::ChannelMax { .. } => {
-                (504, "CHANNEL_ERROR")
-            }
+            Self::MethodOutOfPlace
+            | Self::ChannelNotOpen
+            | Self::ChannelOpenTwice
+            | Self::ChannelMax { .. } => (504, "CHANNEL_ERROR"),
             Self::UnexpectedFrame(_) | Self::BodyTooLong(_) => (505, "UNEXPECTED_FRAME"),
             Self::TooMuchContent(_) => (506, "RESOURCE_ERROR"),
             Self::NotAllowed(_) | Self::ConsumerTagReused(_) | Self::TooManyConsumers(_) => {
                 (530, "NOT_ALLOWED")
             }
-            Self::NotImplemented(_) | Self::PrefetchSize(_) | Self::UnknownMethod { .. } => (540, "NOT_IMPLEMENTED"),
+            Self::NotImplemented(_) | Self::PrefetchSize(_) | Self::UnknownMethod { .. } => {
+                (540, "NOT_IMPLEMENTED")
+            }
             Self::Internal(_) => (541, "INTERNAL_ERROR"),
         }
     }

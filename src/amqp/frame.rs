@@ -41,7 +41,7 @@ pub struct Frame<'a> {
 
 impl Frame<'_> {
     /// Length with head and end octet.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         HEAD + self.payload.len() + 1
     }
 }
@@ -150,7 +150,7 @@ mod tests {
             .expect("it is complete");
         assert_eq!((frame.kind, frame.channel), (FrameKind::Method, 7));
         assert_eq!(frame.payload, b"payload");
-        assert_eq!(frame.len(), bytes.len());
+        assert_eq!(frame.size(), bytes.len());
     }
 
     #[test]

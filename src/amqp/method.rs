@@ -47,6 +47,11 @@ impl MethodId {
         Self { class, method }
     }
 
+    /// The method of a payload; 0.0 if it is too short to name one.
+    pub fn of(payload: &[u8]) -> Self {
+        Self::read(payload).map(|(id, _)| id).unwrap_or_default()
+    }
+
     /// The first four bytes of a method's payload.
     pub fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
         let (id, arguments) = payload.split_first_chunk::<4>()?;

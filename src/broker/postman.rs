@@ -14,7 +14,7 @@ impl Core {
             self.carry_out(&change);
         }
         for record in mail.to_catalog.drain(..) {
-            self.to_catalog(record);
+            self.hand_to_catalog(record);
         }
         if !mail.to_shard.is_empty() {
             let mut context = ShardContext {
@@ -24,12 +24,12 @@ impl Core {
             self.shard.handle(mail, &mut context);
         }
         if !mail.to_session.is_empty() {
-            self.to_sessions(now, from, &mut mail.to_session);
+            self.hand_to_sessions(now, from, &mut mail.to_session);
         }
         mail.clear();
     }
 
-    fn to_sessions(&mut self, now: Time, from: CoreId, batch: &mut Batch<ToSession>) {
+    fn hand_to_sessions(&mut self, now: Time, from: CoreId, batch: &mut Batch<ToSession>) {
         let mut records = batch.take_records();
         for record in records.drain(..) {
             match record {
@@ -96,7 +96,7 @@ impl Core {
         }
     }
 
-    fn to_catalog(&mut self, record: ToCatalog) {
+    fn hand_to_catalog(&mut self, record: ToCatalog) {
         let Some(catalog) = &mut self.catalog else {
             return;
         };

@@ -122,14 +122,20 @@ impl World {
 
     /// One random step; false if nothing is left to be done anywhere.
     fn step(&mut self) -> bool {
-        let waiting: Vec<_> = self.rings.iter().filter(|ring| !ring.1.is_empty()).collect();
+        let waiting: Vec<_> = self
+            .rings
+            .iter()
+            .filter(|ring| !ring.1.is_empty())
+            .collect();
         let rings: Vec<_> = waiting.iter().map(|ring| *ring.0).collect();
         let talkers: Vec<_> = (0..self.clients.len())
             .filter(|client| !self.clients[*client].unsent.is_empty())
             .collect();
         let choices = rings.len() + talkers.len();
         if choices == 0 {
-            let busy: Vec<_> = (0..self.cores.len()).filter(|core| self.cores[*core].has_work()).collect();
+            let busy: Vec<_> = (0..self.cores.len())
+                .filter(|core| self.cores[*core].has_work())
+                .collect();
             for core in &busy {
                 self.turn(*core);
             }
@@ -137,7 +143,10 @@ impl World {
         }
         let choice = self.roll(choices);
         if let Some(&(from, to)) = rings.get(choice) {
-            let mail = self.rings.get_mut(&(from, to)).and_then(VecDeque::pop_front);
+            let mail = self
+                .rings
+                .get_mut(&(from, to))
+                .and_then(VecDeque::pop_front);
             let mut mail = mail.expect("the ring was not empty");
             self.cores[to].deliver_mail(Time(1), CoreId(from as u16), &mut mail);
             assert!(mail.is_empty());
@@ -145,7 +154,12 @@ impl World {
         } else {
             let client = talkers[choice - rings.len()];
             let count = 1 + self.roll(200);
-            let Client { core, session, ref mut unsent, .. } = self.clients[client];
+            let Client {
+                core,
+                session,
+                ref mut unsent,
+                ..
+            } = self.clients[client];
             let bytes: Vec<u8> = unsent.drain(..count.min(unsent.len())).collect();
             self.cores[core].receive(Time(1), session, &bytes);
             self.turn(core);
@@ -240,14 +254,19 @@ fn deliveries(frames: &[AMQPFrame]) -> Vec<Summary> {
             _ => {}
         }
     }
-    let number = |body: &[u8]| body.first_chunk().map_or(u32::MAX, |four| u32::from_le_bytes(*four));
+    let number = |body: &[u8]| {
+        body.first_chunk()
+            .map_or(u32::MAX, |four| u32::from_le_bytes(*four))
+    };
     let summary = |(body, redelivered): &(Vec<u8>, bool)| (number(body), body.len(), *redelivered);
     found.iter().map(summary).collect()
 }
 
 fn acknowledged_upto(frames: &[AMQPFrame]) -> u64 {
     let acks = frames.iter().filter_map(|frame| match frame {
-        AMQPFrame::Method(_, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => Some(ack.delivery_tag),
+        AMQPFrame::Method(_, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => {
+            Some(ack.delivery_tag)
+        }
         _ => None,
     });
     acks.max().unwrap_or(0)
@@ -286,7 +305,11 @@ proptest! {
         prop_assert_eq!(acknowledged_upto(&told), u64::from(count));
         world.call(first, &consume("q"));
         world.run();
-        let expected = |redelivered| (0..count).map(|number| (number, body(number).len(), redelivered)).collect::<Vec<_>>();
+        let expected = |redelivered| {
+            let numbers = 0..count;
+            let all = numbers.map(|number| (number, body(number).len(), redelivered));
+            all.collect::<Vec<_>>()
+        };
         let told = world.heard(first);
         prop_assert_eq!(deliveries(&told), expected(false));
         world.cut(first);

@@ -7,6 +7,10 @@ use crate::base::{CoreId, limits};
 #[derive(Debug)]
 pub struct Outbox {
     own: CoreId,
+    #[expect(
+        clippy::vec_box,
+        reason = "mails move into rings: a pointer each, not their tables"
+    )]
     mails: Vec<Box<Mail>>,
 }
 

@@ -699,7 +699,9 @@ mod tests {
             2 => (0u8..4).prop_map(Step::DeclareQueue),
             1 => (0u8..4).prop_map(Step::DeleteQueue),
             3 => (0u8..5, kind, any::<bool>(), proptest::option::of(0u8..8))
-                .prop_map(|(name, kind, auto_delete, alternate)| Step::DeclareExchange(name, kind, auto_delete, alternate)),
+                .prop_map(|(name, kind, auto_delete, alternate)| {
+                    Step::DeclareExchange(name, kind, auto_delete, alternate)
+                }),
             1 => (0u8..5).prop_map(Step::DeleteExchange),
             6 => end().prop_map(Step::Bind),
             2 => end().prop_map(Step::Unbind),

@@ -6,16 +6,17 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use glommio::Task;
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
 use super::StartError;
 use crate::config::Options;
@@ -25,6 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that a core accepts before it lets the reactor and its other tasks run, for so long.
 const ACCEPTS_AT_ONCE: usize = 64;
 const BREATH: Duration = Duration::from_micros(100);
+/// How long a port may stay taken by a process that is gone: the kernel closes the sockets that its
+/// io_uring still waited on a moment after its end (up to some 100 ms seen).
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
+const LEFTOVER_RECHECK: Duration = Duration::from_millis(10);
 
 /// Listening sockets that are open but not yet served.
 pub(crate) struct Bound {
@@ -64,7 +69,13 @@ pub(crate) fn bind(options: &Options, cores: u16) -> Result<Bound, StartError> {
 /// take half of the connections; this attempt without it does not. Where the machine has no IPv6, `[::]`
 /// becomes `0.0.0.0`.
 fn probe(wanted: SocketAddr) -> Result<SocketAddr, StartError> {
-    match open(wanted, false) {
+    let begun = Instant::now();
+    let mut free = open(wanted, false);
+    while matches!(free, Err(Errno::ADDRINUSE)) && begun.elapsed() < LEFTOVER_TIMEOUT {
+        thread::sleep(LEFTOVER_RECHECK);
+        free = open(wanted, false);
+    }
+    match free {
         Ok(_) => Ok(wanted),
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
             if wanted.is_ipv6() && wanted.ip().is_unspecified() =>
@@ -128,12 +139,15 @@ pub(crate) struct Accepted {
 pub(crate) struct Listeners {
     accepted: Rc<RefCell<VecDeque<Accepted>>>,
     tasks: Vec<Task<()>>,
+    /// The tasks' sockets.
+    sockets: Vec<RawFd>,
 }
 
 impl Listeners {
     /// Starts to accept. `main_task` is woken for each connection.
     pub(crate) fn start(sockets: Vec<OwnedFd>, nodelay: bool, main_task: &Waker) -> Self {
         let accepted = Rc::new(RefCell::new(VecDeque::new()));
+        let numbers = sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let tasks = sockets
             .into_iter()
             .map(|socket| {
@@ -148,7 +162,11 @@ impl Listeners {
                 ))
             })
             .collect();
-        Self { accepted, tasks }
+        Self {
+            accepted,
+            tasks,
+            sockets: numbers,
+        }
     }
 
     /// The oldest connection not yet taken.
@@ -156,8 +174,16 @@ impl Listeners {
         self.accepted.borrow_mut().pop_front()
     }
 
-    /// Accepts no more. Dropping a task of glommio's cancels it, and with it goes its socket.
+    /// Accepts no more. Dropping a task of glommio's cancels it, and with it goes its socket; but the
+    /// ring holds the socket until the process is gone and longer. So it is shut down first, which frees
+    /// the port at once: a broker that is started next finds it.
     pub(crate) fn close(&mut self) {
+        for socket in self.sockets.drain(..) {
+            // SAFETY: the descriptor belongs to one of the tasks, which are dropped below.
+            let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+            // It can't fail for a listening socket; if it did, the end of the process would do.
+            let _ = rustix::net::shutdown(socket, Shutdown::Both);
+        }
         self.tasks.clear();
         self.accepted.borrow_mut().clear();
     }

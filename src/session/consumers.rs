@@ -133,7 +133,9 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
-        let prefetch_size = arguments.first_chunk::<4>().map(|size| u32::from_be_bytes(*size));
+        let prefetch_size = arguments
+            .first_chunk::<4>()
+            .map(|size| u32::from_be_bytes(*size));
         if let Some(size @ 1..) = prefetch_size {
             return Err(ConnectionError::PrefetchSize(size).into());
         }

@@ -40,7 +40,7 @@ impl Session {
         match self.channels.get_mut(usize::from(frame.channel)) {
             Some(Some(channel)) => {
                 if channel.waits() && channel.state != (State::Refused { close_ok: false }) {
-                    let bytes = frame.len();
+                    let bytes = frame.size();
                     write_frame(&mut channel.deferred, &frame);
                     self.input.deferred += bytes;
                     return 0;
@@ -73,9 +73,8 @@ impl Session {
         let mut used = 0;
         let result = match frame.kind {
             FrameKind::Method => {
-                let id = MethodId::read(frame.payload);
-                channel.blamed = id.map_or(MethodId::default(), |(id, _)| id);
-                match id {
+                channel.blamed = MethodId::of(frame.payload);
+                match MethodId::read(frame.payload) {
                     Some(_) if channel.content.is_under_way() => Err(unexpected_method()),
                     Some((MethodId::PUBLISH, arguments)) => match read_publish(arguments) {
                         Ok(publish) => {
@@ -175,7 +174,7 @@ impl Session {
     fn unopened_channel_frame(&mut self, frame: &Frame<'_>, context: &mut SessionContext<'_>) {
         let opens = frame.kind == FrameKind::Method && frame.payload.starts_with(&[0, 20, 0, 10]);
         let closes_again = frame.kind == FrameKind::Method && frame.payload == [0, 20, 0, 41];
-        self.blamed = MethodId::read(frame.payload).map_or(MethodId::default(), |(id, _)| id);
+        self.blamed = MethodId::of(frame.payload);
         if closes_again {
             return;
         }
@@ -209,7 +208,7 @@ impl Session {
             self.fail(ConnectionError::FrameChannel("content", 0), context);
             return;
         }
-        self.blamed = MethodId::read(frame.payload).map_or(MethodId::default(), |(id, _)| id);
+        self.blamed = MethodId::of(frame.payload);
         let method = match method::decode(frame.payload) {
             Ok(method) => method,
             Err(error) => return self.fail(error, context),
@@ -263,7 +262,7 @@ impl Session {
     fn handle_deferred(&mut self, deferred: &[u8], context: &mut SessionContext<'_>) {
         let mut at = 0;
         while let Ok(Some(frame)) = frame::split(&deferred[at..], u32::MAX) {
-            at += frame.len();
+            at += frame.size();
             at += self.frame(frame, &deferred[at..], context);
         }
     }
@@ -381,16 +380,16 @@ fn whole_content(
     }
     let header = ContentHeader::read(head.payload).ok()?;
     if header.body_size == 0 {
-        return Some((header, &[], head.len()));
+        return Some((header, &[], head.size()));
     }
     if header.body_size >= limits::LARGE_BODY_BYTES as u64 {
         return None;
     }
-    let body = frame::split(&bytes[head.len()..], payload_max).ok()??;
+    let body = frame::split(&bytes[head.size()..], payload_max).ok()??;
     let is_it = body.kind == FrameKind::Body
         && body.channel == channel
         && body.payload.len() as u64 == header.body_size;
-    is_it.then(|| (header, body.payload, head.len() + body.len()))
+    is_it.then(|| (header, body.payload, head.size() + body.size()))
 }
 
 fn write_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {

@@ -137,7 +137,7 @@ impl Session {
         if frame.kind == FrameKind::Heartbeat {
             return;
         }
-        self.blamed = MethodId::read(frame.payload).map_or(MethodId::default(), |(id, _)| id);
+        self.blamed = MethodId::of(frame.payload);
         let method = match method::decode(frame.payload) {
             Ok(method) if frame.kind == FrameKind::Method && frame.channel == 0 => method,
             Err(error) if authenticated => return self.fail(error, context),
@@ -247,7 +247,11 @@ impl Session {
 
     fn open(&mut self, vhost_name: &str, context: &mut SessionContext<'_>) {
         let name = &self.connection.user;
-        let user = context.settings.users.iter().find(|user| user.name == *name);
+        let user = context
+            .settings
+            .users
+            .iter()
+            .find(|user| user.name == *name);
         let refusal = match context.topology.vhost_by_name(vhost_name) {
             None => format!("vhost {vhost_name} not found"),
             Some(vhost) => {

@@ -95,7 +95,7 @@ impl Session {
             let payload_max = self.read_max();
             match frame::split(&bytes[at..], payload_max) {
                 Ok(Some(frame)) => {
-                    at += frame.len();
+                    at += frame.size();
                     at += self.frame(frame, &bytes[at..], context);
                 }
                 Ok(None) => break,

@@ -163,7 +163,8 @@ impl Channel {
         }
         let header = ContentHeader::read(payload)?;
         check_header(&header, context)?;
-        self.route.is_persistent(header.properties, &connection.user)?;
+        self.route
+            .is_persistent(header.properties, &connection.user)?;
         let content = &mut self.content;
         content.properties.clear();
         content.properties.extend_from_slice(header.properties);
@@ -259,7 +260,9 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         check_header(header, context)?;
-        let persistent = self.route.is_persistent(header.properties, &connection.user)?;
+        let persistent = self
+            .route
+            .is_persistent(header.properties, &connection.user)?;
         let message = MessageRef {
             exchange: publish.exchange,
             routing_key: publish.routing_key,

@@ -171,7 +171,8 @@ on_each_core_count! {
     }
 
     fn half_a_frame_and_the_end_is_forgotten(broker: &Broker) {
-        for bytes in [wire::frame_start(wire::METHOD, 1, 1000), vec![1], [publish(), wire::header(1, 9, NO_PROPERTIES)].concat()] {
+        let unfinished = [publish(), wire::header(1, 9, NO_PROPERTIES)].concat();
+        for bytes in [wire::frame_start(wire::METHOD, 1, 1000), vec![1], unfinished] {
             let mut raw = with_channel(broker);
             raw.send(&bytes);
             raw.finish_sending();

@@ -1,4 +1,5 @@
-//! amq-protocol's method structs under one trait, so that a test can say `call::<queue::DeclareOk>(queue::Declare { .. })`.
+//! amq-protocol's method structs under one trait, so that a test can say
+//! `call::<queue::DeclareOk>(queue::Declare { .. })`.
 
 use amq_protocol::protocol::{
     AMQPClass, access, basic, channel, confirm, connection, exchange, queue, tx,
