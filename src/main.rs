@@ -2,7 +2,8 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
+use std::panic;
+use std::process::{self, ExitCode};
 
 use leveret::config::{self, CommandLine, Flags, LogLevel};
 use leveret::runtime;
@@ -13,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    end_with_any_thread();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -20,6 +22,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A core that has panicked takes its queues and its answers with it, and the others would wait for
+/// them. Release builds abort by themselves.
+fn end_with_any_thread() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        process::abort();
+    }));
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -58,3 +58,5 @@ pub const EXCHANGE_HOPS_MAX: usize = 1000;
 pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Cores: a channel keeps a bit for each.
 pub const CORES_MAX: u16 = 64;
+/// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.
+pub const NOTICES_PER_TURN: usize = 16;

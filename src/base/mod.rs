@@ -6,11 +6,13 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod notices;
 pub mod settings;
 pub mod time;
 
 pub use id::{CoreId, ExchangeId, QueueId, SessionId, VhostId};
 pub use message::{MessageRef, StoredMessage};
 pub use name::Name;
+pub use notices::Notices;
 pub use settings::Settings;
 pub use time::Time;

@@ -26,8 +26,17 @@ struct Waiting {
     last: u64,
     /// Ready messages that went with deleted queues.
     messages_deleted: u64,
-    to: Option<(SessionId, u16)>,
+    to: Asker,
     answer: mail::Answer,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy)]
+enum Asker {
+    /// A channel with an open question.
+    Channel(SessionId, u16),
+    /// The owner of a queue that it proposed to delete.
+    Owner(CoreId, QueueId),
 }
 
 impl Catalog {
@@ -62,7 +71,7 @@ impl Catalog {
                     }
                     Answer::Done | Answer::Refused => mail::Answer::Done,
                 };
-                self.publish(changes, Some((session, channel)), answer, outbox)
+                self.publish(changes, Asker::Channel(session, channel), answer, outbox)
             }
         }
     }
@@ -95,14 +104,18 @@ impl Catalog {
             return Vec::new();
         };
         let answer = mail::Answer::Removed { messages: 0 };
-        self.publish(changes, asked_by, answer, outbox)
+        let asker = match asked_by {
+            Some((session, channel)) => Asker::Channel(session, channel),
+            None => Asker::Owner(owner, queue),
+        };
+        self.publish(changes, asker, answer, outbox)
     }
 
     /// Numbers the changes and sends them to the other cores; what is returned is for this one.
     fn publish(
         &mut self,
         changes: Vec<Change>,
-        to: Option<(SessionId, u16)>,
+        to: Asker,
         answer: mail::Answer,
         outbox: &mut Outbox,
     ) -> Vec<NumberedChange> {
@@ -164,8 +177,12 @@ impl Catalog {
                 },
                 other => other,
             };
-            if let Some((session, channel)) = done.to {
-                send(session, channel, answer, outbox);
+            match done.to {
+                Asker::Channel(session, channel) => send(session, channel, answer, outbox),
+                Asker::Owner(core, queue) => {
+                    let gone = NumberedChange::Gone(queue);
+                    outbox.to(core).to_replica.push(gone);
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use catalog::Catalog;
 use sessions::Sessions;
 
-use crate::base::{CoreId, Settings, Time};
+use crate::base::{CoreId, Notices, Settings, Time};
 use crate::mail::{Mail, Outbox};
 use crate::model::Topology;
 use crate::session::{Output, Scratch, Session, SessionContext};
@@ -45,6 +45,7 @@ pub struct Core {
     catalog: Option<Catalog>,
     sessions: Sessions,
     scratch: Scratch,
+    notices: Notices,
     timers: BTreeSet<(Time, SessionIndex)>,
     /// Takes the place of own mail while that is handled.
     spare: Box<Mail>,
@@ -67,6 +68,7 @@ impl Core {
             catalog: (core == CoreId::CATALOG).then(|| Catalog::new(cores, seed)),
             sessions: Sessions::new(core),
             scratch: Scratch::default(),
+            notices: Notices::default(),
             timers: BTreeSet::new(),
             spare: Box::default(),
             now: Time::default(),
@@ -204,6 +206,11 @@ impl Core {
         self.outbox.has_mail(self.id) || self.shard.has_work()
     }
 
+    /// Lines for the log since it was last asked for; to be written once a turn.
+    pub fn notices(&mut self) -> &mut Notices {
+        &mut self.notices
+    }
+
     /// Tells every client 320 CONNECTION_FORCED. Done when [`Core::session_count`] is 0.
     pub fn shut_down(&mut self, now: Time) {
         for index in self.sessions.indices() {
@@ -242,6 +249,7 @@ impl Core {
             topology: &self.topology,
             outbox: &mut self.outbox,
             settings: &self.settings,
+            notices: &mut self.notices,
             scratch: &mut self.scratch,
         };
         act(session, &mut context);

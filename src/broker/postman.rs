@@ -3,7 +3,8 @@
 use super::{Core, SessionIndex};
 use crate::base::{CoreId, SessionId, Time};
 use crate::mail::{Batch, Mail, NumberedChange, ToCatalog, ToSession};
-use crate::model::Change;
+use crate::model::arguments::QueueArguments;
+use crate::model::{Change, QueueDefinition};
 use crate::session::{Session, SessionContext};
 use crate::shard::ShardContext;
 
@@ -127,11 +128,26 @@ impl Core {
         }
     }
 
+    /// A queue was declared with arguments that are accepted and not acted upon: nobody should find
+    /// that out by losing what they asked for.
+    fn warn_of_unsupported(&mut self, definition: &QueueDefinition) {
+        let Ok(arguments) = QueueArguments::parse(&definition.arguments) else {
+            return;
+        };
+        if !arguments.unsupported().is_empty() {
+            let vhost = self.topology.vhost_name(definition.vhost);
+            self.notices.add(|| {
+                let (name, unsupported) = (&definition.name, arguments.unsupported().join(", "));
+                format!("queue '{name}' in vhost '{vhost}': not supported yet, and ignored: {unsupported}")
+            });
+        }
+    }
+
     /// Carries a change of the topology out on this core, and reports it.
     fn carry_out(&mut self, change: &NumberedChange) {
         let (number, change) = match change {
             NumberedChange::Change { number, change } => (*number, change),
-            NumberedChange::Unfreeze(queue) => {
+            NumberedChange::Unfreeze(queue) | NumberedChange::Gone(queue) => {
                 let mut context = ShardContext {
                     topology: &self.topology,
                     outbox: &mut self.outbox,
@@ -144,6 +160,7 @@ impl Core {
         match change {
             Change::CreateQueue { id, definition } if definition.owner == self.id => {
                 self.shard.create(*id, definition);
+                self.warn_of_unsupported(definition);
             }
             Change::DeleteQueue { id } => {
                 let owner = self.topology.queue(*id).map(|found| found.owner);

@@ -51,4 +51,6 @@ pub enum NumberedChange {
     },
     /// To the owner: the proposal to delete was refused, the queue lives on.
     Unfreeze(QueueId),
+    /// To the owner: every core has forgotten the queue, as it proposed.
+    Gone(QueueId),
 }

@@ -187,7 +187,17 @@ impl Turn {
         worked |= self.flush();
         // What was written gives credit back to the queues' cores: it must not wait for another turn.
         worked |= self.send_mail();
+        self.log();
         worked
+    }
+
+    /// Writes what the broker has to say to its operator.
+    fn log(&mut self) {
+        if !self.core.notices().is_empty() {
+            for line in self.core.notices().take() {
+                tracing::warn!("{line}");
+            }
+        }
     }
 
     /// Handles the mail that the other cores have sent.

@@ -332,7 +332,14 @@ impl Session {
         if let Phase::Ending(_) = self.phase {
             return;
         }
+        let by_us = matches!(error, ConnectionError::Forced(_));
         let (reply_code, reply_text) = AmqpError::from(error).reply();
+        if !by_us {
+            let user = &self.connection.user;
+            context
+                .notices
+                .add(|| format!("connection of user '{user}' closed: {reply_code} {reply_text}"));
+        }
         let close = connection::Close {
             reply_code,
             reply_text: short(&reply_text).into(),

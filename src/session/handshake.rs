@@ -188,6 +188,11 @@ impl Session {
         let user = credentials
             .and_then(|credentials| sasl::authenticate(&credentials, &context.settings.users))
             .filter(|user| self.loopback || !user.loopback_only);
+        if user.is_none() {
+            context
+                .notices
+                .add(|| format!("login refused (mechanism {mechanism}): wrong user or password, or not from here"));
+        }
         match user {
             Some(user) => self.authenticated(user, context),
             None if self.connection.client.authentication_failure_close => {

@@ -80,6 +80,10 @@ impl Session {
             self.heartbeat.last_received = now;
         }
         if now.since(self.heartbeat.last_received) >= 2 * interval {
+            let user = &self.connection.user;
+            context
+                .notices
+                .add(|| format!("connection of user '{user}' closed: missed heartbeats"));
             self.close_now(context);
             return None;
         }

@@ -34,7 +34,7 @@ use question::Answered;
 
 use crate::amqp::error::{AmqpError, ConnectionError};
 use crate::amqp::method::MethodId;
-use crate::base::{CoreId, MessageRef, QueueId, SessionId, Settings, Time, limits};
+use crate::base::{CoreId, MessageRef, Notices, QueueId, SessionId, Settings, Time, limits};
 use crate::mail::{Answer, Deliver, Outbox, ToShard};
 use crate::model::Topology;
 use crate::model::exchange::RouteScratch;
@@ -101,6 +101,8 @@ pub struct SessionContext<'a> {
     pub outbox: &'a mut Outbox,
     /// What the operator decided.
     pub settings: &'a Settings,
+    /// Lines for the log.
+    pub notices: &'a mut Notices,
     /// Working memory for routing, the same for all sessions of a core.
     pub scratch: &'a mut Scratch,
 }

@@ -26,6 +26,10 @@ pub struct Shard {
     links: Links,
     confirms: Confirms,
     rubbish: Vec<Rubbish>,
+    /// Auto-delete queues that are proposed for deletion, and whose last consumer's session did it.
+    leaving: Vec<(QueueId, SessionId)>,
+    /// Fences that wait for that.
+    held: Vec<(QueueId, SessionId, u16)>,
     /// Counts this core's turns.
     turn: u64,
 }
@@ -183,8 +187,17 @@ impl Shard {
         messages
     }
 
-    /// The proposal to delete a queue was refused.
+    /// A proposal to delete a queue is decided: it was refused, or every core has forgotten it.
     pub fn unfreeze(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
+        self.leaving.retain(|(queue, _)| *queue != id);
+        let (released, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(queue, ..)| *queue == id);
+        self.held = held;
+        let released: Vec<_> = released;
+        for (_, session, channel) in released {
+            self.fence(session, channel, context);
+        }
         let Some(owned) = self.owned(id) else { return };
         owned.frozen = false;
         for waiting in std::mem::take(&mut owned.waiting) {
@@ -373,10 +386,18 @@ impl Shard {
                 },
                 context,
             ),
-            ToShard::Fence { session, channel } => {
-                context.answer(session, channel, Answer::Done);
-            }
+            ToShard::Fence { session, channel } => self.fence(session, channel, context),
             ToShard::SessionGone { session } => self.links.forget(session),
+        }
+    }
+
+    /// A session asks whether all it sent is carried out. The deletion of an auto-delete queue whose
+    /// last consumer it took away is part of that: who hears `cancel-ok` finds the queue gone.
+    fn fence(&mut self, session: SessionId, channel: u16, context: &mut ShardContext<'_>) {
+        let mut leaving = self.leaving.iter();
+        match leaving.find(|(_, deserter)| *deserter == session) {
+            Some((queue, _)) => self.held.push((*queue, session, channel)),
+            None => context.answer(session, channel, Answer::Done),
         }
     }
 
@@ -460,6 +481,7 @@ impl Shard {
         let deserted = owned.queue.consumer_count() == 0;
         if was_there && owned.auto_delete && deserted && !owned.frozen {
             owned.frozen = true;
+            self.leaving.push((queue, session));
             let touched = context.topology.queue_touches(queue);
             Self::propose(queue, touched, None, context);
         }
