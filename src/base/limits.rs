@@ -32,16 +32,26 @@ pub const TABLE_DEPTH_MAX: usize = 32;
 /// Bytes of frames that wait behind a channel's open question before the session stops reading:
 /// one largest frame and what was in the buffer with it.
 pub const DEFERRED_BYTES_MAX: usize = 512 * 1024;
-/// Deliveries that one shard may have on their way to one session: bounds the session's output.
-pub const WINDOW_MESSAGES: u32 = 4096;
-/// Bytes that one shard may have on their way to one session (one message may exceed it).
-pub const WINDOW_BYTES: u32 = 1024 * 1024;
+/// Deliveries that one shard may have on their way to one session, at first: bounds the output of a
+/// session whose socket is stuck.
+pub const WINDOW_MESSAGES_MIN: u32 = 1024;
+/// The same in bytes (one message may exceed it).
+pub const WINDOW_BYTES_MIN: u32 = 256 * 1024;
+/// How often the window of a session may double that exhausts it and gives all of it back: to 16,384
+/// messages and 4 MiB, what a fast consumer takes while two cores wait for their CPU in turn.
+pub const WINDOW_DOUBLINGS_MAX: u32 = 4;
+/// Bytes of output below which a session gives back the window of what it was sent.
+pub const OUTPUT_LOW_BYTES: usize = 512 * 1024;
 /// Bytes of output at which a session stops reading: its client sends requests and takes no answers.
 pub const OUTPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes in an outbox at which the sessions that feed that peer are not read.
-pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Batches in a ring between two cores. Few are ever there: a batch holds all that one turn sends.
-pub const RING_BATCHES: usize = 64;
+/// Bytes in an outbox at which the sessions that feed that peer are not read. What waits here and in
+/// the ring is what credit and acknowledgements wait behind, so it is a few milliseconds' work at most.
+pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
+/// Memory that an emptied batch keeps for its next turn, in bytes: the largest window's worth.
+pub const BATCH_KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// Batches in a ring between two cores. A batch holds all that one turn sends; when they don't get
+/// through, turns gather in the outbox and make larger ones.
+pub const RING_BATCHES: usize = 8;
 /// Consumers that one channel may have.
 pub const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
 /// Bytes of publishes and acks that a transaction may hold before it is refused.

@@ -112,7 +112,7 @@ impl Core {
     pub fn read_budget(&self, session: SessionIndex) -> usize {
         self.sessions
             .get(session)
-            .map_or(0, |session| session.read_budget(&self.outbox))
+            .map_or(0, |session| session.read_budget(self.now, &self.outbox))
     }
 
     /// The socket is gone (closed by the peer, by an error, or as [`SocketFate`] asked).
@@ -133,7 +133,7 @@ impl Core {
         self.now = now;
         /// Mail answers mail, but not for long; what is left then waits for the next turn.
         const ROUNDS_MAX: usize = 32;
-        self.shard.begin_turn();
+        self.shard.begin_turn(now);
         for _ in 0..ROUNDS_MAX {
             if !self.outbox.has_mail(self.id) {
                 break;

@@ -78,8 +78,8 @@ impl Core {
                 } => self.tell(now, session, |session, _| {
                     session.consumer_cancelled(channel, consumer);
                 }),
-                ToSession::Ease { session } => {
-                    self.tell(now, session, |session, _| session.ease());
+                ToSession::Ease { session, how } => {
+                    self.tell(now, session, |session, _| session.ease(how, now));
                 }
             }
         }

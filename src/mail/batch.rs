@@ -86,15 +86,15 @@ impl<R> Batch<R> {
         self.records.len() * size_of::<R>() + self.arena.len() + self.body_bytes
     }
 
-    /// Empties it. Memory is kept, unless a burst made it larger than an outbox may be.
+    /// Empties it. Memory is kept, unless a burst made it very large.
     pub fn clear(&mut self) {
         self.records.clear();
         self.arena.clear();
         self.bodies.clear();
         self.body_bytes = 0;
-        self.arena.shrink_to(limits::OUTBOX_BYTES_MAX);
+        self.arena.shrink_to(limits::BATCH_KEPT_BYTES);
         self.records
-            .shrink_to(limits::OUTBOX_BYTES_MAX / size_of::<R>());
+            .shrink_to(limits::BATCH_KEPT_BYTES / size_of::<R>());
     }
 
     /// Copies bytes into the arena.

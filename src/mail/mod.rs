@@ -24,7 +24,7 @@ mod to_shard;
 pub use batch::{Batch, MessageSpan, Span};
 pub use outbox::Outbox;
 pub use to_catalog::{NumberedChange, ToCatalog};
-pub use to_session::{Answer, Deliver, Got, NO_SLOT, ToSession};
+pub use to_session::{Answer, Deliver, Ease, Got, NO_SLOT, ToSession};
 pub use to_shard::{Consume, Outcome, Publish, Settle, ToShard};
 
 /// All that one core tells another in one turn.

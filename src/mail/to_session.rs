@@ -64,7 +64,18 @@ pub enum ToSession {
     Ease {
         /// The publisher.
         session: SessionId,
+        /// How much less.
+        how: Ease,
     },
+}
+
+/// How much less a publisher should be read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Ease {
+    /// In smaller portions, so that our turns are short and consumers don't wait for them.
+    Portions,
+    /// Less often as well: the queue could catch up.
+    Rests,
 }
 
 /// A message for a consumer.

@@ -76,7 +76,7 @@ impl Session {
         if interval.is_zero() {
             return Some(now + LEISURE);
         }
-        if self.read_budget(context.outbox) == 0 {
+        if self.read_budget(now, context.outbox) == 0 {
             self.heartbeat.last_received = now;
         }
         if now.since(self.heartbeat.last_received) >= 2 * interval {

@@ -17,6 +17,7 @@ mod heartbeat;
 mod input;
 mod methods;
 mod output;
+mod pace;
 mod publish;
 mod question;
 mod sasl;
@@ -30,12 +31,13 @@ use connection::Connection;
 use handshake::Handshake;
 use heartbeat::Heartbeat;
 use input::Input;
+use pace::Pace;
 use question::Answered;
 
 use crate::amqp::error::{AmqpError, ConnectionError};
 use crate::amqp::method::MethodId;
 use crate::base::{CoreId, MessageRef, Notices, QueueId, SessionId, Settings, Time, limits};
-use crate::mail::{Answer, Deliver, Outbox, ToShard};
+use crate::mail::{Answer, Deliver, Ease, Outbox, ToShard};
 use crate::model::Topology;
 use crate::model::exchange::RouteScratch;
 
@@ -47,9 +49,7 @@ pub struct Session {
     input: Input,
     channels: Vec<Option<Box<Channel>>>,
     heartbeat: Heartbeat,
-    /// Bytes to be read per turn; shrinks while the session floods a queue that drains.
-    budget: usize,
-    eased: bool,
+    pace: Pace,
     fate: SocketFate,
     /// The method being handled: what an error is blamed on.
     blamed: MethodId,
@@ -124,8 +124,7 @@ impl Session {
             input: Input::default(),
             channels: Vec::new(),
             heartbeat: Heartbeat::new(now),
-            budget: limits::LANDING_BYTES,
-            eased: false,
+            pace: Pace::default(),
             fate: SocketFate::Open,
             blamed: MethodId::default(),
             new_deadline: None,
@@ -194,12 +193,9 @@ impl Session {
         }
     }
 
-    /// It floods a queue that drains: read a little less in the coming turns.
-    pub fn ease(&mut self) {
-        /// Less than this would only multiply system calls.
-        const BUDGET_MIN: usize = 8 * 1024;
-        self.budget = (self.budget - self.budget / 4).max(BUDGET_MIN);
-        self.eased = true;
+    /// It floods a queue that drains: read less in the coming turns, and then less often.
+    pub fn ease(&mut self, how: Ease, now: Time) {
+        self.pace.ease(how, now);
     }
 
     /// Once a turn, before the output is written: sends the confirms that became due.
@@ -220,18 +216,16 @@ impl Session {
             // Deliveries that came too late for the client were dropped: they take no room.
             self.connection.give_credit_back(context.outbox);
         }
-        if !std::mem::take(&mut self.eased) {
-            self.budget = (self.budget + self.budget / 8).min(limits::LANDING_BYTES);
-        }
+        self.pace.end_turn();
     }
 
     /// How many bytes may be read in this turn; 0 is none.
-    pub fn read_budget(&self, outbox: &Outbox) -> usize {
+    pub fn read_budget(&self, now: Time, outbox: &Outbox) -> usize {
         let waits = self.input.deferred > limits::DEFERRED_BYTES_MAX
             || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
             || self.fate == SocketFate::CloseNow
             || outbox.cores().any(|core| outbox.is_overfull(core));
-        if waits { 0 } else { self.budget }
+        if waits { 0 } else { self.pace.budget(now) }
     }
 
     /// What is to be written, and what is to become of the socket.
@@ -239,11 +233,10 @@ impl Session {
         (&mut self.connection.output, self.fate)
     }
 
-    /// Output was written: once it has drained below half a window, what was delivered may come
-    /// again.
+    /// Output was written: once it has drained far enough, what was delivered may come again.
     pub fn written(&mut self, context: &mut SessionContext<'_>) {
         self.heartbeat.sent(context.now);
-        if self.connection.output.len() <= limits::WINDOW_BYTES as usize / 2 {
+        if self.connection.output.len() <= limits::OUTPUT_LOW_BYTES {
             self.connection.give_credit_back(context.outbox);
         }
     }

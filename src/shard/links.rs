@@ -1,7 +1,7 @@
 //! The way from this shard to each session: how much may still be on it, and who waits for room.
 
 use crate::base::{MessageRef, QueueId, SessionId, limits};
-use crate::mail::{Deliver, NO_SLOT, Outbox, ToSession};
+use crate::mail::{Deliver, Ease, NO_SLOT, Outbox, ToSession};
 use crate::model::queue::{Consumer, Sink};
 
 /// The windows of all sessions that were ever delivered to, by core and index.
@@ -15,6 +15,8 @@ pub(super) struct Links {
 #[derive(Default)]
 struct Link {
     generation: u32,
+    /// How often the window was doubled.
+    doublings: u32,
     /// Deliveries and bytes that may still be sent; bytes go below zero by one message at most.
     messages: u32,
     bytes: i64,
@@ -36,15 +38,17 @@ impl Links {
         if link.generation != session.generation {
             *link = Link {
                 generation: session.generation,
-                messages: limits::WINDOW_MESSAGES,
-                bytes: i64::from(limits::WINDOW_BYTES),
+                doublings: 0,
+                messages: limits::WINDOW_MESSAGES_MIN,
+                bytes: i64::from(limits::WINDOW_BYTES_MIN),
                 waiting: Vec::new(),
             };
         }
         link
     }
 
-    /// Deliveries have left for the socket; the consumers that waited for that.
+    /// Deliveries have left for the socket; the consumers that waited for that. If there are any, the
+    /// window was too small for a session that drains: it is doubled.
     pub(super) fn give_back(
         &mut self,
         session: SessionId,
@@ -54,17 +58,22 @@ impl Links {
         let link = self.link(session);
         link.messages += messages;
         link.bytes += i64::from(bytes);
+        if !link.waiting.is_empty() && link.doublings < limits::WINDOW_DOUBLINGS_MAX {
+            link.messages += limits::WINDOW_MESSAGES_MIN << link.doublings;
+            link.bytes += i64::from(limits::WINDOW_BYTES_MIN) << link.doublings;
+            link.doublings += 1;
+        }
         std::mem::take(&mut link.waiting)
     }
 
     /// Asks a publisher to be read a little slower.
-    pub(super) fn ease(&mut self, session: SessionId, outbox: &mut Outbox) {
+    pub(super) fn ease(&mut self, session: SessionId, how: Ease, outbox: &mut Outbox) {
         if self.eased != Some(session) {
             self.eased = Some(session);
             outbox
                 .to(session.core)
                 .to_session
-                .push(ToSession::Ease { session });
+                .push(ToSession::Ease { session, how });
         }
     }
 

@@ -6,13 +6,15 @@
 mod confirms;
 mod links;
 
+use std::time::Duration;
+
 use confirms::Confirms;
 use links::{Deliveries, Links};
 
 use crate::amqp::error::ChannelError;
-use crate::base::{CoreId, Name, QueueId, SessionId, limits};
+use crate::base::{CoreId, Name, QueueId, SessionId, Time, limits};
 use crate::mail::{
-    Answer, Batch, Consume, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToCatalog,
+    Answer, Batch, Consume, Ease, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToCatalog,
     ToSession, ToShard,
 };
 use crate::model::queue::{Consumer, Incoming, Queue, Rubbish};
@@ -30,8 +32,8 @@ pub struct Shard {
     leaving: Vec<(QueueId, SessionId)>,
     /// Fences that wait for that.
     held: Vec<(QueueId, SessionId, u16)>,
-    /// Counts this core's turns.
-    turn: u64,
+    /// The time of this turn.
+    now: Time,
 }
 
 /// A queue of this core.
@@ -61,50 +63,61 @@ struct Delete {
     if_empty: bool,
 }
 
-/// Whether a queue grows although its consumers are prompt: then its publishers are read in smaller
-/// portions (consumer bias), since it is our own turns that the consumers wait for.
+/// How fast a queue drains, to tell a flood from a slow consumer (consumer bias).
 ///
-/// A consumer is prompt if the queue delivers something at least once in [`Growth::PROMPT_TURNS`] in
-/// which something arrives. One that takes longer is slow for a reason of its own: its queue is left
-/// to grow.
+/// While a queue grows that has delivered something lately, its publishers are read in smaller
+/// portions: turns are short then, and consumers don't wait for them. A backlog that the consumers
+/// would work off within [`Growth::CATCH_UP_SAMPLES`] at the pace they have shown is there because
+/// publishers take what the drain needs: they rest as well. A larger one means that the consumers are
+/// slow for a reason of their own, and the queue takes what comes.
 #[derive(Default)]
 struct Growth {
-    /// Turns in which messages arrived, in this sample.
-    arrivals: u32,
-    /// Turns in which messages were delivered.
-    departures: u32,
-    last_arrival: u64,
-    last_departure: u64,
-    ease: bool,
+    /// When the running sample began, and what was delivered since.
+    since: Time,
+    delivered: u32,
+    /// The most that one sample delivered; fades.
+    peak: u32,
 }
 
 impl Growth {
-    /// Turns with arrivals after which it is judged anew.
-    const SAMPLE: u32 = 16;
-    /// Turns that a prompt consumer may let pass: eased turns are shorter than a round trip to it.
-    const PROMPT_TURNS: u32 = 8;
+    const SAMPLE: Duration = Duration::from_millis(10);
+    /// 100 ms worth of drain.
+    const CATCH_UP_SAMPLES: usize = 10;
+    /// The peak fades by half in about 0.7 times so many samples: a second.
+    const FADE: u32 = 128;
     /// A backlog that is no reason to do anything.
     const BACKLOG: usize = 2048;
 
-    /// Messages arrived; whether their publisher should be read in smaller portions.
-    fn arrived(&mut self, turn: u64, backlog: usize) -> bool {
-        if self.last_arrival != turn {
-            self.last_arrival = turn;
-            self.arrivals += 1;
-            if self.arrivals >= Self::SAMPLE {
-                self.ease = self.departures * Self::PROMPT_TURNS >= self.arrivals;
-                self.arrivals = 0;
-                self.departures = 0;
-            }
+    /// Whether and how those who publish should be read less.
+    fn eases(&self, now: Time, backlog: usize) -> Option<Ease> {
+        if backlog <= Self::BACKLOG {
+            None
+        } else if backlog < self.peak as usize * Self::CATCH_UP_SAMPLES {
+            Some(Ease::Rests)
+        } else {
+            let drains = self.delivered > 0 && now.since(self.since) < 2 * Self::SAMPLE;
+            drains.then_some(Ease::Portions)
         }
-        self.ease && backlog > Self::BACKLOG
     }
 
-    fn departed(&mut self, turn: u64, count: u32) {
-        if count > 0 && self.last_departure != turn {
-            self.last_departure = turn;
-            self.departures += 1;
+    fn departed(&mut self, now: Time, count: u32) {
+        if count == 0 {
+            return;
         }
+        let elapsed = now.since(self.since);
+        if elapsed >= Self::SAMPLE {
+            // After a pause what was seen before it says nothing.
+            let idle = elapsed > Self::SAMPLE * Self::FADE;
+            let faded = if idle {
+                0
+            } else {
+                self.peak - self.peak / Self::FADE
+            };
+            self.peak = faded.max(self.delivered);
+            self.since = now;
+            self.delivered = 0;
+        }
+        self.delivered += count;
     }
 }
 
@@ -215,8 +228,8 @@ impl Shard {
 
     /// Begins a turn, with its share of the work that needs no input: dropping the messages of purged
     /// and deleted queues.
-    pub fn begin_turn(&mut self) {
-        self.turn += 1;
+    pub fn begin_turn(&mut self, now: Time) {
+        self.now = now;
         if let Some(rubbish) = self.rubbish.last_mut()
             && rubbish.drop_some(limits::JOB_STEPS_PER_TURN)
         {
@@ -237,7 +250,7 @@ impl Shard {
     ) {
         let mut incoming = Incoming::new(batch.message(&publish.message));
         let (ids, _) = batch.bytes(publish.queues).as_chunks::<8>();
-        let mut ease = false;
+        let mut ease = None;
         for id in ids {
             let id = QueueId::from_bytes(*id);
             // A queue that was deleted while the message was on its way takes it along.
@@ -249,15 +262,15 @@ impl Shard {
             }
             let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
             owned.queue.publish(&mut incoming, &mut sink);
-            owned.growth.departed(self.turn, sink.delivered);
-            ease |= owned.growth.arrived(self.turn, owned.queue.ready_count());
+            owned.growth.departed(self.now, sink.delivered);
+            ease = ease.max(owned.growth.eases(self.now, owned.queue.ready_count()));
         }
         if publish.confirm != 0 {
             self.confirms
                 .settled(publish.session, publish.channel, publish.confirm);
         }
-        if ease {
-            self.links.ease(publish.session, context.outbox);
+        if let Some(how) = ease {
+            self.links.ease(publish.session, how, context.outbox);
         }
     }
 
@@ -278,7 +291,7 @@ impl Shard {
         }
         let mut sink = Deliveries::new(settle.queue, &mut self.links, context.outbox);
         owned.queue.pump(&mut sink);
-        owned.growth.departed(self.turn, sink.delivered);
+        owned.growth.departed(self.now, sink.delivered);
     }
 
     /// Everything that isn't a message or its acknowledgement.
@@ -414,7 +427,7 @@ impl Shard {
         }
         let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
-        owned.growth.departed(self.turn, sink.delivered);
+        owned.growth.departed(self.now, sink.delivered);
         Some(result)
     }
 

@@ -4,6 +4,7 @@ use crate::support::broker::{Broker, arguments, binary, configuration_file, scra
 use crate::support::process::{Pipe, Process};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -185,4 +186,46 @@ fn more_executors_than_cores_is_fine() {
     for connection in broker.connections_spread::<16>() {
         connection.is_alive();
     }
+}
+
+/// The command line that runs `arguments` of the broker under limits on locked memory, in bytes.
+fn under_memlock(soft: u64, hard: u64, arguments: &[String]) -> Vec<String> {
+    let mut line = vec![
+        format!("--memlock={soft}:{hard}"),
+        binary().display().to_string(),
+    ];
+    line.extend_from_slice(arguments);
+    line
+}
+
+#[test]
+fn locked_memory_that_cannot_be_raised() {
+    if another_broker_is_tested() {
+        return;
+    }
+    let directory = scratch_directory();
+    let arguments = sound_arguments(&directory, "127.0.0.1:0");
+    let under = under_memlock(65_536, 65_536, &arguments);
+    let words = ["locked memory", "64 KiB", "ulimit -l"];
+    // Root raises any limit, unless it has given up the right to.
+    let runs_as_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if runs_as_root {
+        let give_up = "--bounding-set=-sys_resource".to_owned();
+        let line = [vec![give_up, "prlimit".to_owned()], under].concat();
+        expect_refusal(Path::new("setpriv"), &line, &words);
+    } else {
+        expect_refusal(Path::new("prlimit"), &under, &words);
+    }
+}
+
+#[test]
+fn locked_memory_that_may_be_raised_is_raised() {
+    if another_broker_is_tested() {
+        return;
+    }
+    let directory = scratch_directory();
+    let arguments = sound_arguments(&directory, "127.0.0.1:0");
+    let line = under_memlock(65_536, 1_048_576, &arguments);
+    let process = Process::start(Path::new("prlimit"), &line);
+    process.line_with("Server startup complete");
 }
