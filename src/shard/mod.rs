@@ -4,17 +4,17 @@
 //! answers by mail, and learns from the catalog, through the topology's changes, which queues it has.
 
 mod confirms;
+mod growth;
 mod links;
 
-use std::time::Duration;
-
 use confirms::Confirms;
+use growth::Growth;
 use links::{Deliveries, Links};
 
 use crate::amqp::error::ChannelError;
 use crate::base::{CoreId, Name, QueueId, SessionId, Time, limits};
 use crate::mail::{
-    Answer, Batch, Consume, Ease, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToCatalog,
+    Answer, Batch, Consume, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToCatalog,
     ToSession, ToShard,
 };
 use crate::model::queue::{Consumer, Incoming, Queue, Rubbish};
@@ -61,64 +61,6 @@ struct Delete {
     queue: QueueId,
     if_unused: bool,
     if_empty: bool,
-}
-
-/// How fast a queue drains, to tell a flood from a slow consumer (consumer bias).
-///
-/// While a queue grows that has delivered something lately, its publishers are read in smaller
-/// portions: turns are short then, and consumers don't wait for them. A backlog that the consumers
-/// would work off within [`Growth::CATCH_UP_SAMPLES`] at the pace they have shown is there because
-/// publishers take what the drain needs: they rest as well. A larger one means that the consumers are
-/// slow for a reason of their own, and the queue takes what comes.
-#[derive(Default)]
-struct Growth {
-    /// When the running sample began, and what was delivered since.
-    since: Time,
-    delivered: u32,
-    /// The most that one sample delivered; fades.
-    peak: u32,
-}
-
-impl Growth {
-    const SAMPLE: Duration = Duration::from_millis(10);
-    /// 100 ms worth of drain.
-    const CATCH_UP_SAMPLES: usize = 10;
-    /// The peak fades by half in about 0.7 times so many samples: a second.
-    const FADE: u32 = 128;
-    /// A backlog that is no reason to do anything.
-    const BACKLOG: usize = 2048;
-
-    /// Whether and how those who publish should be read less.
-    fn eases(&self, now: Time, backlog: usize) -> Option<Ease> {
-        if backlog <= Self::BACKLOG {
-            None
-        } else if backlog < self.peak as usize * Self::CATCH_UP_SAMPLES {
-            Some(Ease::Rests)
-        } else {
-            let drains = self.delivered > 0 && now.since(self.since) < 2 * Self::SAMPLE;
-            drains.then_some(Ease::Portions)
-        }
-    }
-
-    fn departed(&mut self, now: Time, count: u32) {
-        if count == 0 {
-            return;
-        }
-        let elapsed = now.since(self.since);
-        if elapsed >= Self::SAMPLE {
-            // After a pause what was seen before it says nothing.
-            let idle = elapsed > Self::SAMPLE * Self::FADE;
-            let faded = if idle {
-                0
-            } else {
-                self.peak - self.peak / Self::FADE
-            };
-            self.peak = faded.max(self.delivered);
-            self.since = now;
-            self.delivered = 0;
-        }
-        self.delivered += count;
-    }
 }
 
 /// What a shard works with besides its own state.
