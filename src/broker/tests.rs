@@ -358,3 +358,24 @@ fn a_clean_close_is_answered_once_everything_is_given_back() {
     });
     assert!(declared, "{told:?}");
 }
+
+#[test]
+fn what_was_said_before_a_close_counts_even_if_it_had_to_wait() {
+    for seed in 0..50 {
+        let mut world = World::new(3, seed);
+        let [hasty, other] = [1, 2].map(|core| world.client(core));
+        world.run();
+        // The publish waits for the declaration's answer when the close comes, or the hang-up.
+        world.call(hasty, &declare("kept"));
+        world.publish(hasty, "kept", b"\x01\0\0\0");
+        let mut close = Vec::new();
+        let method = connection::AMQPMethod::Close(connection::Close::default());
+        method::encode(&mut close, 0, &AMQPClass::Connection(method));
+        world.say(hasty, &close);
+        world.run();
+        world.call(other, &declare("kept"));
+        world.call(other, &consume("kept"));
+        world.run();
+        assert_eq!(deliveries(&world.heard(other)), [(1, 4, false)], "seed {seed}");
+    }
+}

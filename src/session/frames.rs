@@ -37,6 +37,16 @@ impl Session {
         if let Phase::Ending(_) = self.phase {
             return 0;
         }
+        self.frame_of_channel(frame, behind, context)
+    }
+
+    /// A frame of a channel, now or when the channel's question is answered.
+    fn frame_of_channel(
+        &mut self,
+        frame: Frame<'_>,
+        behind: &[u8],
+        context: &mut SessionContext<'_>,
+    ) -> usize {
         match self.channels.get_mut(usize::from(frame.channel)) {
             Some(Some(channel)) => {
                 if channel.waits() && channel.state != (State::Refused { close_ok: false }) {
@@ -175,7 +185,7 @@ impl Session {
         let opens = frame.kind == FrameKind::Method && frame.payload.starts_with(&[0, 20, 0, 10]);
         let closes_again = frame.kind == FrameKind::Method && frame.payload == [0, 20, 0, 41];
         self.blamed = MethodId::of(frame.payload);
-        if closes_again {
+        if closes_again || matches!(self.phase, Phase::Ending(_)) {
             return;
         }
         if !opens {
@@ -246,7 +256,8 @@ impl Session {
         }
     }
 
-    /// Frames of a channel that waited for an answer.
+    /// Frames of a channel that waited for an answer. They count even if the client has said goodbye
+    /// since: it said them before.
     pub(super) fn replay(&mut self, number: u16, context: &mut SessionContext<'_>) {
         let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
             return;
@@ -263,7 +274,7 @@ impl Session {
         let mut at = 0;
         while let Ok(Some(frame)) = frame::split(&deferred[at..], u32::MAX) {
             at += frame.size();
-            at += self.frame(frame, &deferred[at..], context);
+            at += self.frame_of_channel(frame, &deferred[at..], context);
         }
     }
 

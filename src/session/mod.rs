@@ -332,6 +332,8 @@ impl Session {
             }
             return;
         }
+        // What a client said before we refused it for an error is void.
+        let refused = ending.deadline.is_some();
         self.new_deadline = ending.deadline;
         self.phase = Phase::Ending(ending);
         self.input.forget();
@@ -339,6 +341,10 @@ impl Session {
             let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
                 continue;
             };
+            if refused {
+                self.input.deferred -= channel.deferred.len();
+                channel.deferred = Vec::new();
+            }
             if !channel.waits() {
                 channel.state = channel::State::Ending;
                 self.detach_channel(number, context);
