@@ -56,8 +56,6 @@ pub const RING_BATCHES: usize = 8;
 pub const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
 /// Bytes of publishes and acks that a transaction may hold before it is refused.
 pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Deliveries that one channel may leave unacknowledged: delivery then pauses until it settles some.
-pub const UNACKED_PER_CHANNEL_MAX: usize = 4_000_000;
 /// Steps of a job whose size grows with a queue (purge, requeue) that one turn takes.
 pub const JOB_STEPS_PER_TURN: usize = 10_000;
 /// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by

@@ -48,7 +48,7 @@ pub struct Core {
     notices: Notices,
     timers: BTreeSet<(Time, SessionIndex)>,
     /// Takes the place of own mail while that is handled.
-    spare: Box<Mail>,
+    spare: Option<Box<Mail>>,
     /// The time of the last input.
     now: Time,
     /// The output of a session that isn't there.
@@ -70,7 +70,7 @@ impl Core {
             scratch: Scratch::default(),
             notices: Notices::default(),
             timers: BTreeSet::new(),
-            spare: Box::default(),
+            spare: None,
             now: Time::default(),
             nobody: Output::default(),
             settings,
@@ -138,10 +138,10 @@ impl Core {
             if !self.outbox.has_mail(self.id) {
                 break;
             }
-            let spare = std::mem::take(&mut self.spare);
+            let spare = self.spare.take().unwrap_or_default();
             let mut mail = self.outbox.take(self.id, spare);
             self.handle_mail(now, self.id, &mut mail);
-            self.spare = mail;
+            self.spare = Some(mail);
         }
     }
 
