@@ -64,6 +64,12 @@ pub enum ChannelError {
     UnknownDeliveryTag(u64),
     #[error("user_id property set to '{user_id}' but authenticated user was '{user}'")]
     UserId { user_id: String, user: String },
+    #[error("reply consumer cannot acknowledge")]
+    ReplyConsumerAcknowledges,
+    #[error("reply consumer already set")]
+    ReplyConsumerSet,
+    #[error("fast reply consumer does not exist")]
+    NoReplyConsumer,
     #[error("message size {size} is larger than configured max size {max}")]
     MessageTooLarge { size: u64, max: u64 },
     #[error("cannot switch from confirm to tx mode")]
@@ -97,6 +103,9 @@ impl ChannelError {
             | Self::NotEmpty { .. }
             | Self::UnknownDeliveryTag(_)
             | Self::UserId { .. }
+            | Self::ReplyConsumerAcknowledges
+            | Self::ReplyConsumerSet
+            | Self::NoReplyConsumer
             | Self::MessageTooLarge { .. }
             | Self::ConfirmToTx
             | Self::TxToConfirm

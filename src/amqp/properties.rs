@@ -201,6 +201,19 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// The properties with another `reply-to` in place of theirs; none if they have none.
+pub fn with_reply_to(properties: Properties<'_>, reply_to: &[u8]) -> Option<Vec<u8>> {
+    let current = properties.reply_to()?;
+    // The value is a piece of the properties' own bytes, with its length before it.
+    let start = current.as_ptr() as usize - properties.0.as_ptr() as usize;
+    let (before, after) = (
+        &properties.0[..start - 1],
+        &properties.0[start + current.len()..],
+    );
+    let len = u8::try_from(reply_to.len()).ok()?;
+    Some([before, &[len], reply_to, after].concat())
+}
+
 fn split_flags(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let (flags, rest) = bytes.split_first_chunk::<FLAGS>()?;
     Some((u16::from_be_bytes(*flags), rest))
@@ -302,5 +315,23 @@ mod tests {
     fn flags_that_go_on_are_refused_and_bit_1_is_ignored() {
         assert!(validate(&[0, 1]).is_err());
         assert_eq!(validate(&[0, 2]), Ok(()));
+    }
+
+    #[test]
+    fn a_reply_to_is_exchanged_and_its_neighbours_stay() {
+        // correlation-id "c", reply-to "here", message-id "m"
+        let bytes = [&[0x06, 0x80, 1][..], b"c", &[4], b"here", &[1], b"m"].concat();
+        validate(&bytes).expect("they are well-formed");
+        let properties = Properties::from_validated(&bytes);
+        let told = with_reply_to(properties, b"over there").expect("it has one");
+        validate(&told).expect("they still are");
+        let told = Properties::from_validated(&told);
+        assert_eq!(told.correlation_id(), Some(&b"c"[..]));
+        assert_eq!(told.reply_to(), Some(&b"over there"[..]));
+        assert_eq!(told.message_id(), Some(&b"m"[..]));
+        assert_eq!(
+            with_reply_to(Properties::from_validated(&[0, 0]), b"x"),
+            None
+        );
     }
 }

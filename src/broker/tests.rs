@@ -376,6 +376,10 @@ fn what_was_said_before_a_close_counts_even_if_it_had_to_wait() {
         world.call(other, &declare("kept"));
         world.call(other, &consume("kept"));
         world.run();
-        assert_eq!(deliveries(&world.heard(other)), [(1, 4, false)], "seed {seed}");
+        assert_eq!(
+            deliveries(&world.heard(other)),
+            [(1, 4, false)],
+            "seed {seed}"
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! `rabbit_exchange`, `rabbit_binding`), since a request with two faults must fail by the same one.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hasher};
 
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::table::Value;
@@ -38,6 +39,13 @@ pub enum Request {
         /// Who asks, and owns the queue if it is exclusive.
         session: SessionId,
         /// The core that is to hold a new queue.
+        owner: CoreId,
+    },
+    /// `basic.consume` of [`DIRECT_REPLY_TO`]: a queue for the replies to one channel, which goes with
+    /// its consumer. Its name is a secret that the channel shares with those it asks.
+    DeclareReplyQueue {
+        vhost: VhostId,
+        /// The core that is to hold it.
         owner: CoreId,
     },
     /// `exchange.declare`, not passive.
@@ -125,24 +133,34 @@ pub enum Answer {
     Refused,
 }
 
-/// Names that nobody else has, for queues that clients leave to the server to name.
+/// The queue name that stands for the replies to a channel's own requests
+/// (<https://www.rabbitmq.com/docs/direct-reply-to>).
+pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Names that nobody else has and nobody can guess, for queues that clients leave to the server to name.
 #[derive(Clone, Debug)]
 pub struct NameSource {
-    state: u64,
+    seed: u64,
+    drawn: u64,
 }
 
 impl NameSource {
-    /// Each seed gives a sequence of its own; it should be drawn at random when the process starts.
+    /// Each seed gives a sequence of its own; it should be drawn at random when the process starts,
+    /// and kept secret.
     pub fn new(seed: u64) -> Self {
-        Self { state: seed }
+        Self { seed, drawn: 0 }
     }
 
     /// `amq.gen-` and 16 bytes in 22 characters of base64url.
     pub fn next_queue_name(&mut self) -> Name {
+        self.next_name("amq.gen-")
+    }
+
+    fn next_name(&mut self, prefix: &str) -> Name {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let bits = u128::from(self.next_word()) << 64 | u128::from(self.next_word());
-        let mut name = String::from("amq.gen-");
+        let mut name = String::from(prefix);
         for character in 0..22 {
             // The last character holds the two bits that 21 times six leave over.
             let six = if character < 21 {
@@ -155,13 +173,13 @@ impl NameSource {
         Name::from(name)
     }
 
-    /// splitmix64 (Steele, Lea, Flood 2014).
+    /// SipHash of a counter under the seed: who has seen some names can't tell the others.
     fn next_word(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
+        self.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.seed);
+        hasher.write_u64(self.drawn);
+        hasher.finish()
     }
 }
 
@@ -176,6 +194,9 @@ pub fn decide(
 ) -> Result<Decision, AmqpError> {
     match request {
         Request::DeclareQueue { .. } => declare_queue(topology, request, names),
+        Request::DeclareReplyQueue { vhost, owner } => {
+            Ok(declare_reply_queue(topology, *vhost, *owner, names))
+        }
         Request::DeclareExchange { .. } => declare_exchange(topology, request),
         Request::DeleteExchange {
             vhost,
@@ -290,6 +311,29 @@ fn declare_queue(
         changes: vec![change],
         answer: Answer::QueueDeclared { id, name },
     })
+}
+
+fn declare_reply_queue(
+    topology: &Topology,
+    vhost: VhostId,
+    owner: CoreId,
+    names: &mut NameSource,
+) -> Decision {
+    let name = names.next_name(&format!("{DIRECT_REPLY_TO}."));
+    let id = topology.vacant_queue_id();
+    let definition = QueueDefinition {
+        vhost,
+        name: name.clone(),
+        durable: false,
+        exclusive: None,
+        auto_delete: true,
+        arguments: Arguments::default(),
+        owner,
+    };
+    Decision {
+        changes: vec![Change::CreateQueue { id, definition }],
+        answer: Answer::QueueDeclared { id, name },
+    }
 }
 
 fn unused_queue_name(topology: &Topology, vhost: VhostId, names: &mut NameSource) -> Name {

@@ -15,7 +15,7 @@ use super::unacked::Unacked;
 use crate::amqp::content;
 use crate::amqp::error::{AmqpError, ChannelError};
 use crate::amqp::method::MethodId;
-use crate::base::{CoreId, Name};
+use crate::base::{CoreId, Name, QueueId};
 
 /// A channel of a session.
 pub(super) struct Channel {
@@ -29,6 +29,8 @@ pub(super) struct Channel {
     pub(super) unacked: Unacked,
     /// The tag of the last delivery.
     pub(super) last_delivery_tag: u64,
+    /// Where replies to this channel's requests go (direct reply-to).
+    pub(super) replies: Option<(Name, QueueId)>,
     /// The queue declared last: what an empty queue name means.
     pub(super) last_queue: Option<Name>,
     /// What another core is to answer before the next frame is handled.
@@ -75,6 +77,7 @@ impl Channel {
             consumers: Consumers::default(),
             unacked: Unacked::default(),
             last_delivery_tag: 0,
+            replies: None,
             last_queue: None,
             question: None,
             deferred: Vec::new(),

@@ -14,9 +14,10 @@ use super::channel::Channel;
 use super::connection::Connection;
 use super::question::Question;
 use super::unacked::{Delivery, NO_CONSUMER};
-use crate::amqp::error::{AmqpError, ConnectionError};
+use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::base::{CoreId, Name, QueueId, limits};
-use crate::mail::{Consume, ToShard};
+use crate::mail::{Consume, ToCatalog, ToShard};
+use crate::model::decide::{DIRECT_REPLY_TO, Request};
 
 /// The consumers of a channel.
 #[derive(Default)]
@@ -217,8 +218,77 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
+        if consume.queue.as_str() == DIRECT_REPLY_TO {
+            return self.consume_replies(consume, connection, context);
+        }
         let name = self.queue_name(consume.queue.as_str())?;
         let (queue, core) = context.usable_queue(&name, connection)?;
+        let number = self.add_consumer(consume, core, queue, connection)?;
+        self.attach(number, consume, connection, context);
+        Ok(())
+    }
+
+    /// A consumer of direct replies: first its queue is declared.
+    fn consume_replies(
+        &mut self,
+        consume: &basic::Consume,
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        if !consume.no_ack {
+            return Err(ChannelError::ReplyConsumerAcknowledges.into());
+        }
+        if self.reply_queue(context).is_some() {
+            return Err(ChannelError::ReplyConsumerSet.into());
+        }
+        let owner = connection.id.core;
+        context
+            .outbox
+            .to(CoreId::CATALOG)
+            .to_catalog
+            .push(ToCatalog::Request {
+                session: connection.id,
+                channel: self.number,
+                request: Request::DeclareReplyQueue {
+                    vhost: connection.vhost,
+                    owner,
+                },
+            });
+        let consume = Box::new(consume.clone());
+        self.ask(Question::DeclareReplies { consume });
+        Ok(())
+    }
+
+    /// The queue for direct replies is there: attaches its consumer.
+    pub(super) fn replies_declared(
+        &mut self,
+        consume: &basic::Consume,
+        queue: QueueId,
+        name: Name,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        // It goes with its consumer; should there never be one, with the connection.
+        connection.owns(queue, context.topology);
+        let number = self.add_consumer(consume, connection.id.core, queue, connection)?;
+        self.replies = Some((name, queue));
+        self.attach(number, consume, connection, context);
+        Ok(())
+    }
+
+    /// The queue for direct replies to this channel, if it has one.
+    pub(super) fn reply_queue(&self, context: &SessionContext<'_>) -> Option<&Name> {
+        let (name, queue) = self.replies.as_ref()?;
+        context.topology.queue(*queue).map(|_| name)
+    }
+
+    fn add_consumer(
+        &mut self,
+        consume: &basic::Consume,
+        core: CoreId,
+        queue: QueueId,
+        connection: &Connection,
+    ) -> Result<u32, AmqpError> {
         let tag = self.consumer_tag(consume.consumer_tag.as_str(), connection)?;
         if self.consumers.all.len() >= limits::CONSUMERS_PER_CHANNEL_MAX {
             let most = limits::CONSUMERS_PER_CHANNEL_MAX;
@@ -231,6 +301,21 @@ impl Channel {
             lent: 0,
         }) as u32;
         self.consumers.by_tag.insert(tag, number);
+        Ok(number)
+    }
+
+    /// Asks the consumer's queue to deliver to it.
+    fn attach(
+        &mut self,
+        number: u32,
+        consume: &basic::Consume,
+        connection: &Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        let Some(consumer) = self.consumers.get(number) else {
+            return;
+        };
+        let (core, queue) = (consumer.core, consumer.queue);
         self.touch(core);
         let consumers = &self.consumers;
         context
@@ -250,7 +335,6 @@ impl Channel {
             })));
         let nowait = consume.nowait;
         self.ask(Question::Consume { number, nowait });
-        Ok(())
     }
 
     fn consumer_tag(&mut self, wanted: &str, connection: &Connection) -> Result<Name, AmqpError> {

@@ -294,6 +294,12 @@ impl Channel {
         if declare.passive {
             // An empty name asks for a queue of no name here, not for the last one.
             let name = Name::from(declare.queue.as_str());
+            if name.as_str() == decide::DIRECT_REPLY_TO {
+                if !declare.nowait {
+                    self.send_declare_ok(&name, 0, 0, connection);
+                }
+                return Ok(());
+            }
             let (queue, core) = context.usable_queue(&name, connection)?;
             self.last_queue = Some(name.clone());
             if !declare.nowait {

@@ -13,6 +13,7 @@ use crate::amqp::properties::{self, Properties};
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
 use crate::mail::{self, ToShard};
 use crate::model::Topology;
+use crate::model::decide::DIRECT_REPLY_TO;
 
 const CLASS_BASIC: u16 = 60;
 
@@ -274,8 +275,30 @@ impl Channel {
         self.publish(publish.mandatory, &message, connection, context)
     }
 
-    /// A complete message.
+    /// A complete message. A request for direct replies is told where they go.
     fn publish(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
+        let properties = Properties::from_validated(message.properties);
+        if properties.reply_to() != Some(DIRECT_REPLY_TO.as_bytes()) {
+            return self.publish_as_is(mandatory, message, connection, context);
+        }
+        let queue = self
+            .reply_queue(context)
+            .ok_or(ChannelError::NoReplyConsumer)?;
+        let told = properties::with_reply_to(properties, queue.as_bytes());
+        let message = MessageRef {
+            properties: told.as_deref().unwrap_or(message.properties),
+            ..*message
+        };
+        self.publish_as_is(mandatory, &message, connection, context)
+    }
+
+    fn publish_as_is(
         &mut self,
         mandatory: bool,
         message: &MessageRef<'_>,

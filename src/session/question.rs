@@ -22,6 +22,8 @@ pub(super) enum Question {
     },
     /// The catalog declares a queue.
     DeclareQueue { nowait: bool, exclusive: bool },
+    /// The catalog makes a queue for direct replies; its consumer is to follow.
+    DeclareReplies { consume: Box<basic::Consume> },
     /// The queue's core counts, for `queue.declare-ok`.
     Count { queue: Name },
     /// The queue's core drops ready messages.
@@ -102,6 +104,10 @@ impl Channel {
                     None if !nowait => self.send_declare_ok(&name, 0, 0, connection),
                     None => {}
                 }
+            }
+            (Question::DeclareReplies { consume }, Answer::QueueDeclared { queue, name }) => {
+                self.replies_declared(&consume, queue, name, connection, context)?;
+                return Ok(Answered::Waiting);
             }
             (
                 Question::Count { queue },

@@ -121,4 +121,18 @@ async function rpcWithCallbackQueue() {
   });
 }
 
-run(quickStart, publishAndSubscribe, directRouting, topics, headersExchange, exchangeBoundToExchange, rpcWithCallbackQueue);
+// The README's RPC client, over amq.rabbitmq.reply-to. It forgets a reply that overtakes its request's confirm (5.0.8
+// registers the request only after the confirm), so a confirm that dawdles shows here as RPC_TIMEOUT.
+async function rpcClient() {
+  await connected(2, async (serving, calling) => {
+    const queue = fresh('my-rpc-queue');
+    const server = await consumerOf(serving, { queue, queueOptions: { autoDelete: true } }, async (request, reply) => reply(`${request.body} pong`));
+    const client = calling.createRPCClient({ confirm: true, timeout: 10_000 });
+    const answers = await Promise.all(['ping', 'king', 'sing'].map((body) => client.send(queue, body)));
+    assert.deepEqual(answers.map(({ body }) => body), ['ping pong', 'king pong', 'sing pong']);
+    await client.close();
+    await server.close();
+  });
+}
+
+run(quickStart, publishAndSubscribe, directRouting, topics, headersExchange, exchangeBoundToExchange, rpcWithCallbackQueue, rpcClient);

@@ -29,6 +29,7 @@ mod pipelining;
 mod publish;
 mod queue;
 mod queue_contents;
+mod reply_to;
 mod shutdown;
 mod topic;
 mod tx;
