@@ -16,7 +16,7 @@ use super::question::Question;
 use super::unacked::{Delivery, NO_CONSUMER};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::base::{CoreId, Name, QueueId, limits};
-use crate::mail::{Consume, ToCatalog, ToShard};
+use crate::mail::{Consume, ToShard};
 use crate::model::decide::{DIRECT_REPLY_TO, Request};
 
 /// The consumers of a channel.
@@ -241,21 +241,13 @@ impl Channel {
         if self.reply_queue(context).is_some() {
             return Err(ChannelError::ReplyConsumerSet.into());
         }
-        let owner = connection.id.core;
-        context
-            .outbox
-            .to(CoreId::CATALOG)
-            .to_catalog
-            .push(ToCatalog::Request {
-                session: connection.id,
-                channel: self.number,
-                request: Request::DeclareReplyQueue {
-                    vhost: connection.vhost,
-                    owner,
-                },
-            });
+        let request = Request::DeclareReplyQueue {
+            vhost: connection.vhost,
+            owner: connection.id.core,
+        };
         let consume = Box::new(consume.clone());
-        self.ask(Question::DeclareReplies { consume });
+        let question = Question::DeclareReplies { consume };
+        self.ask_catalog(request, question, connection, context);
         Ok(())
     }
 
@@ -370,10 +362,7 @@ impl Channel {
         };
         let core = self.detach_consumer(number, connection, context);
         if let Some(core) = core {
-            context.outbox.to(core).to_shard.push(ToShard::Fence {
-                session: connection.id,
-                channel: self.number,
-            });
+            self.ask_for_sign(core, connection, context);
             let nowait = cancel.nowait;
             self.ask(Question::Cancel { number, nowait });
         }
@@ -461,10 +450,7 @@ impl Channel {
         }
         let waiting = cores.len();
         for core in cores {
-            context.outbox.to(core).to_shard.push(ToShard::Fence {
-                session: connection.id,
-                channel: self.number,
-            });
+            self.ask_for_sign(core, connection, context);
         }
         self.ask(Question::Flow { active, waiting });
     }

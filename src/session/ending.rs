@@ -68,7 +68,8 @@ impl Channel {
         Answered::Waiting
     }
 
-    fn ask_for_sign(
+    /// A core is to say when it is through with all that was sent on behalf of this channel.
+    pub(super) fn ask_for_sign(
         &self,
         core: CoreId,
         connection: &Connection,

@@ -83,8 +83,9 @@ impl Session {
         let mut used = 0;
         let result = match frame.kind {
             FrameKind::Method => {
-                channel.blamed = MethodId::of(frame.payload);
-                match MethodId::read(frame.payload) {
+                let method = MethodId::read(frame.payload);
+                channel.blamed = method.map(|(id, _)| id).unwrap_or_default();
+                match method {
                     Some(_) if channel.content.is_under_way() => Err(unexpected_method()),
                     Some((MethodId::PUBLISH, arguments)) => match read_publish(arguments) {
                         Ok(publish) => {

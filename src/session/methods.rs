@@ -382,7 +382,7 @@ impl Channel {
         Ok(())
     }
 
-    fn ask_catalog(
+    pub(super) fn ask_catalog(
         &mut self,
         request: Request,
         question: Question,
