@@ -6,6 +6,7 @@
 //!
 //! - [`base`]: identities, names, limits, a message as bytes. Pure.
 //! - [`amqp`]: the wire: frames, methods, contents, tables, errors. Pure.
+//! - [`log`]: the write-ahead log: batches, segments, group commit, recovery. Pure.
 //! - [`model`]: what AMQP means: exchanges, queues, the topology, who may create what. Pure.
 //! - [`mail`]: the only words spoken between cores. Pure.
 //! - [`shard`]: one core's queues. Pure.
@@ -18,6 +19,7 @@ pub mod amqp;
 pub mod base;
 pub mod broker;
 pub mod config;
+pub mod log;
 pub mod mail;
 pub mod model;
 pub mod runtime;

@@ -79,3 +79,25 @@ pub struct SessionId {
     /// Which tenant of that position.
     pub generation: u32,
 }
+
+/// The number of a record in a core's log (log sequence number). It says how to find the record again,
+/// and that others are older or younger. A record that is written again gets a new one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// Of what isn't in the log.
+    pub const NONE: Self = Self(0);
+    /// The first one that is given out.
+    pub const FIRST: Self = Self(1);
+
+    /// The one after.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// Whether it is the number of a record.
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+}

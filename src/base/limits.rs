@@ -68,3 +68,23 @@ pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const CORES_MAX: u16 = 64;
 /// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.
 pub const NOTICES_PER_TURN: usize = 16;
+/// Smallest file of a log, in bytes: what a broker with little durable traffic writes at first.
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Usual file of a log, in bytes, once it has grown: large enough that beginning one is rare, small
+/// enough that giving one up gives back space soon. A larger message gets a larger file.
+pub const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Free files that a log has ready once it is in use: one for the next segment, and one in reserve, so
+/// that acknowledgements and deletions can be written when the disk is full.
+pub const FREE_FILES_MIN: usize = 2;
+/// Free files that a log keeps for its next segments: a steady load uses the same ones for ever.
+pub const FREE_FILES_MAX: usize = 3;
+/// Dead bytes that a log may hold beyond as many as are alive, before the survivors of its oldest
+/// segment are written again.
+pub const LOG_GARBAGE_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of records in a batch, unless one record is longer: a write of 1 MiB takes under a
+/// millisecond, and more at once isn't faster.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes read at once to bring messages back that only the log holds.
+pub const PAGE_IN_BYTES: u64 = 512 * 1024;
+/// Bytes of the oldest segment read at once to write its survivors again.
+pub const REWRITE_BYTES: u64 = 1024 * 1024;

@@ -10,7 +10,7 @@ pub mod notices;
 pub mod settings;
 pub mod time;
 
-pub use id::{CoreId, ExchangeId, QueueId, SessionId, VhostId};
+pub use id::{CoreId, ExchangeId, Lsn, QueueId, SessionId, VhostId};
 pub use message::{MessageRef, StoredMessage};
 pub use name::Name;
 pub use notices::Notices;

@@ -1,0 +1,31 @@
+//! The write-ahead log: batches, segments, group commit as a state machine, recovery. PURE.
+//!
+//! What its records say is the business of whoever writes them; here they are bytes with a tag, and
+//! some have an LSN, by which they are found again and kept as long as they are needed.
+//!
+//! ```text
+//!   layout    what the bytes are: segment headers, batches, records
+//!   commit    which batch is written where, which segment is given up, what is read from where
+//!   recovery  what a log holds after a stop
+//!   disk      what all that asks of the disk
+//! ```
+//!
+//! Not here: retries. A write that fails or is short, and a sync that fails, end the process; nothing
+//! is confirmed after it, and recovery finds what was. That is the only way to know what is on the
+//! disk (PostgreSQL learnt it in 2018, "fsyncgate").
+
+mod commit;
+mod disk;
+mod layout;
+mod recovery;
+mod segment;
+mod varint;
+
+#[cfg(test)]
+mod tests;
+
+pub use commit::{Found, Log, Room, Stretch};
+pub use disk::{DiskRequest, FileNumber, Image, LogName, Placed, ReadError, ReadId};
+pub use layout::{BLOCK, BatchWriter, RECORD_OVERHEAD, Record};
+pub use recovery::{RecoveryError, recover};
+pub use varint::{VARINT_MAX, take_varint, varint_len};

@@ -1,0 +1,89 @@
+//! A segment: one life of a file of a log.
+
+use super::disk::FileNumber;
+use super::layout::BLOCK;
+use crate::base::Lsn;
+
+/// A file that holds nothing anybody needs, zero-written once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FreeFile {
+    pub(super) file: FileNumber,
+    pub(super) size: u64,
+}
+
+/// A file that holds batches.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) file: FreeFile,
+    pub(super) epoch: u64,
+    pub(super) key: u64,
+    /// Every record with an LSN has this one or a higher one.
+    pub(super) first_lsn: Lsn,
+    /// Bytes in use, the segment header's block included.
+    pub(super) used: u64,
+    /// How many of those are durable.
+    pub(super) durable: u64,
+    /// What its records keep alive: one for each queue that holds a message, say.
+    pub(super) live: u64,
+    /// What they have kept alive in all.
+    pub(super) total: u64,
+    /// What was given out when `live` became 0: it can go when all that is sealed.
+    pub(super) emptied_at: Option<Lsn>,
+    /// Some of it can't be read.
+    pub(super) damaged: bool,
+    /// Where batches begin, one about every [`Segment::INDEX_STRIDE`], with the lowest LSN of each.
+    pub(super) index: Vec<(Lsn, u64)>,
+}
+
+impl Segment {
+    /// Bytes between two entries of the index.
+    const INDEX_STRIDE: u64 = 64 * 1024;
+
+    pub(super) fn new(file: FreeFile, epoch: u64, key: u64, first_lsn: Lsn) -> Self {
+        Self {
+            file,
+            epoch,
+            key,
+            first_lsn,
+            used: BLOCK as u64,
+            durable: 0,
+            live: 0,
+            total: 0,
+            emptied_at: None,
+            damaged: false,
+            index: Vec::new(),
+        }
+    }
+
+    /// Notes where a batch begins.
+    pub(super) fn note_batch(&mut self, first_lsn: Lsn, offset: u64) {
+        let last = self.index.last();
+        if last.is_none_or(|(_, last)| offset - last >= Self::INDEX_STRIDE) {
+            self.index.push((first_lsn, offset));
+        }
+    }
+
+    /// Bytes that nobody needs any more, by count of what is alive.
+    pub(super) fn garbage(&self) -> u64 {
+        if self.total == 0 {
+            return self.used;
+        }
+        let dead = u128::from(self.total - self.live);
+        (u128::from(self.used) * dead / u128::from(self.total)) as u64
+    }
+
+    /// The durable bytes from index entry `from` on: up to the first entry that is `least` bytes
+    /// further, or to the end. Whole batches; the second number is the entry that follows.
+    pub(super) fn stretch(&self, from: usize, least: u64) -> Option<(u64, u64, usize)> {
+        let (_, start) = *self.index.get(from)?;
+        let rest = self.index[from + 1..].iter();
+        let next = rest
+            .take_while(|(_, offset)| *offset <= self.durable)
+            .position(|(_, offset)| offset - start >= least);
+        let (end, next) = match next {
+            Some(further) => (self.index[from + 1 + further].1, from + 1 + further),
+            None => (self.durable, self.index.len()),
+        };
+        (end > start).then_some((start, end - start, next))
+    }
+}
