@@ -294,6 +294,7 @@ fn declare_queue(
         auto_delete: *auto_delete,
         arguments: arguments.clone(),
         owner: *owner,
+        incarnation: 0,
     };
     let (id, change) = match topology.queue_by_name(*vhost, name.as_str()) {
         Some(id) => {
@@ -329,6 +330,7 @@ fn declare_reply_queue(
         auto_delete: true,
         arguments: Arguments::default(),
         owner,
+        incarnation: 0,
     };
     Decision {
         changes: vec![Change::CreateQueue { id, definition }],

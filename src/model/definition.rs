@@ -21,6 +21,9 @@ pub struct QueueDefinition {
     pub arguments: Arguments,
     /// The core that holds its messages.
     pub owner: CoreId,
+    /// 0 for a queue that isn't durable; otherwise a number that no other queue of this data directory
+    /// has or had, so that messages in a log can't be taken for those of a later queue of that name.
+    pub incarnation: u64,
 }
 
 /// An exchange as it was declared.

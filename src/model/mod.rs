@@ -6,12 +6,16 @@
 pub mod arguments;
 pub mod decide;
 pub mod definition;
+pub mod definition_record;
+pub mod definitions;
 pub mod exchange;
 pub mod name_rules;
 pub mod queue;
 pub mod topology;
 
 pub use definition::{Change, QueueDefinition};
+pub use definition_record::DefinitionRecord;
+pub use definitions::Definitions;
 pub use topology::Topology;
 
 use std::borrow::Borrow;

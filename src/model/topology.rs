@@ -15,7 +15,7 @@ use crate::model::exchange::{Bindings, RouteScratch};
 use crate::model::{NameKey, NameMap, Seeded};
 
 /// Name, kind and "internal" of the exchanges that every vhost has from the start.
-const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
+pub(super) const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
     (DEFAULT_EXCHANGE, ExchangeKind::Direct, false),
     ("amq.direct", ExchangeKind::Direct, false),
     ("amq.fanout", ExchangeKind::Fanout, false),
@@ -256,6 +256,11 @@ impl Topology {
             .iter()
             .position(|vhost| vhost.name.as_str() == name)?;
         u16::try_from(place).ok().map(VhostId)
+    }
+
+    /// Ids of all vhosts.
+    pub fn vhosts(&self) -> impl Iterator<Item = VhostId> {
+        (0..self.vhosts.len() as u16).map(VhostId)
     }
 
     /// The name of a vhost.
