@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows AMQP's methods, a queue or a core's work; everything above may use it.
 
+pub mod alarm;
 pub mod id;
 pub mod limits;
 pub mod message;
@@ -10,6 +11,7 @@ pub mod notices;
 pub mod settings;
 pub mod time;
 
+pub use alarm::Alarms;
 pub use id::{CoreId, ExchangeId, Lsn, QueueId, SessionId, VhostId};
 pub use message::{MessageRef, StoredMessage};
 pub use name::Name;

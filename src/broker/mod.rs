@@ -22,7 +22,7 @@ use std::sync::Arc;
 use catalog::Catalog;
 use sessions::Sessions;
 
-use crate::base::{CoreId, Notices, Settings, Time};
+use crate::base::{Alarms, CoreId, Notices, Settings, Time};
 use crate::mail::{Mail, Outbox};
 use crate::model::Topology;
 use crate::session::{Output, Scratch, Session, SessionContext};
@@ -46,6 +46,7 @@ pub struct Core {
     sessions: Sessions,
     scratch: Scratch,
     notices: Notices,
+    alarms: Alarms,
     timers: BTreeSet<(Time, SessionIndex)>,
     /// Takes the place of own mail while that is handled.
     spare: Option<Box<Mail>>,
@@ -69,6 +70,7 @@ impl Core {
             sessions: Sessions::new(core),
             scratch: Scratch::default(),
             notices: Notices::default(),
+            alarms: Alarms::default(),
             timers: BTreeSet::new(),
             spare: None,
             now: Time::default(),
@@ -113,6 +115,27 @@ impl Core {
         self.sessions
             .get(session)
             .map_or(0, |session| session.read_budget(self.now, &self.outbox))
+    }
+
+    /// Whether the session isn't read until the alarms clear: then its budget is 0 for long.
+    pub fn is_blocked(&self, session: SessionIndex) -> bool {
+        self.sessions.get(session).is_some_and(Session::is_blocked)
+    }
+
+    /// What the broker is short of from now on. Sessions that publish meanwhile are blocked; once no
+    /// alarm is on, they go on.
+    pub fn set_alarms(&mut self, now: Time, alarms: Alarms) {
+        self.alarms = alarms;
+        if alarms.any() {
+            return;
+        }
+        for index in self.sessions.indices() {
+            if self.is_blocked(index) {
+                self.with_session(now, index, |session, context| {
+                    session.alarms_cleared(context);
+                });
+            }
+        }
     }
 
     /// The socket is gone (closed by the peer, by an error, or as [`SocketFate`] asked).
@@ -250,6 +273,7 @@ impl Core {
             outbox: &mut self.outbox,
             settings: &self.settings,
             notices: &mut self.notices,
+            alarms: self.alarms,
             scratch: &mut self.scratch,
         };
         act(session, &mut context);

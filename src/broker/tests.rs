@@ -1,10 +1,13 @@
 //! Several cores and several clients in one thread, with mail that takes its time: a seed decides
 //! which core runs next, which ring delivers, and how the bytes are cut.
 
+mod alarm;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, queue};
+use amq_protocol::types::{AMQPValue, FieldTable};
 use proptest::prelude::*;
 
 use super::*;
@@ -53,6 +56,11 @@ impl World {
 
     /// A client on `core` that has opened its connection and channel 1.
     fn client(&mut self, core: usize) -> usize {
+        self.client_with_heartbeat(core, 0)
+    }
+
+    /// The same, with an interval in seconds.
+    fn client_with_heartbeat(&mut self, core: usize, heartbeat: u16) -> usize {
         let session = self.cores[core].connect(Time(1), true);
         self.clients.push(Client {
             core,
@@ -68,12 +76,12 @@ impl World {
                 mechanism: "PLAIN".into(),
                 response: "\0guest\0guest".into(),
                 locale: "en_US".into(),
-                ..connection::StartOk::default()
+                client_properties: client_properties(),
             }),
             connection::AMQPMethod::TuneOk(connection::TuneOk {
                 channel_max: 10,
                 frame_max: 4096,
-                heartbeat: 0,
+                heartbeat,
             }),
             connection::AMQPMethod::Open(connection::Open {
                 virtual_host: "/".into(),
@@ -120,6 +128,12 @@ impl World {
         self.turn(core);
     }
 
+    /// Whether the client's connection isn't read.
+    fn is_blocked(&self, client: usize) -> bool {
+        let Client { core, session, .. } = self.clients[client];
+        self.cores[core].is_blocked(session)
+    }
+
     /// One random step; false if nothing is left to be done anywhere.
     fn step(&mut self) -> bool {
         let waiting: Vec<_> = self
@@ -129,7 +143,7 @@ impl World {
             .collect();
         let rings: Vec<_> = waiting.iter().map(|ring| *ring.0).collect();
         let talkers: Vec<_> = (0..self.clients.len())
-            .filter(|client| !self.clients[*client].unsent.is_empty())
+            .filter(|client| !self.clients[*client].unsent.is_empty() && !self.is_blocked(*client))
             .collect();
         let choices = rings.len() + talkers.len();
         if choices == 0 {
@@ -220,6 +234,14 @@ impl World {
         }
         frames
     }
+}
+
+fn client_properties() -> FieldTable {
+    let mut capabilities = FieldTable::default();
+    capabilities.insert("connection.blocked".into(), AMQPValue::Boolean(true));
+    let mut properties = FieldTable::default();
+    properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    properties
 }
 
 fn declare(name: &str) -> AMQPClass {

@@ -42,6 +42,7 @@ pub(super) struct Connection {
 pub(super) struct ClientCapabilities {
     pub(super) authentication_failure_close: bool,
     pub(super) consumer_cancel_notify: bool,
+    pub(super) connection_blocked: bool,
 }
 
 #[derive(Clone, Copy, Default)]

@@ -122,8 +122,13 @@ impl Session {
                 .map(|_| ()),
             FrameKind::Heartbeat => Ok(()),
         };
+        // Blamed for a header or a body, too.
+        let publishes = channel.blamed == MethodId::PUBLISH;
         if let Err(error) = result {
             self.refuse(frame.channel, error, context);
+        }
+        if publishes {
+            self.publish_received(context);
         }
         used
     }

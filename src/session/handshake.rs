@@ -305,5 +305,6 @@ fn client_capabilities(client_properties: Table<'_>) -> ClientCapabilities {
     ClientCapabilities {
         authentication_failure_close: has("authentication_failure_close"),
         consumer_cancel_notify: has("consumer_cancel_notify"),
+        connection_blocked: has("connection.blocked"),
     }
 }

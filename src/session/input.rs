@@ -210,5 +210,6 @@ impl Session {
         if let Err(error) = result {
             self.refuse(number, error, context);
         }
+        self.publish_received(context);
     }
 }

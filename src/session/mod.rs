@@ -5,6 +5,7 @@
 //! core.
 
 mod acknowledge;
+mod alarm;
 mod channel;
 mod confirms;
 mod connection;
@@ -36,7 +37,9 @@ use question::Answered;
 
 use crate::amqp::error::{AmqpError, ConnectionError};
 use crate::amqp::method::MethodId;
-use crate::base::{CoreId, MessageRef, Notices, QueueId, SessionId, Settings, Time, limits};
+use crate::base::{
+    Alarms, CoreId, MessageRef, Notices, QueueId, SessionId, Settings, Time, limits,
+};
 use crate::mail::{Answer, Deliver, Ease, Outbox, ToShard};
 use crate::model::Topology;
 use crate::model::exchange::RouteScratch;
@@ -50,6 +53,8 @@ pub struct Session {
     channels: Vec<Option<Box<Channel>>>,
     heartbeat: Heartbeat,
     pace: Pace,
+    /// It published while an alarm was on, and is not read until the alarms clear.
+    blocked: bool,
     fate: SocketFate,
     /// The method being handled: what an error is blamed on.
     blamed: MethodId,
@@ -101,6 +106,8 @@ pub struct SessionContext<'a> {
     pub outbox: &'a mut Outbox,
     /// What the operator decided.
     pub settings: &'a Settings,
+    /// What the broker is short of.
+    pub alarms: Alarms,
     /// Lines for the log.
     pub notices: &'a mut Notices,
     /// Working memory for routing, the same for all sessions of a core.
@@ -125,6 +132,7 @@ impl Session {
             channels: Vec::new(),
             heartbeat: Heartbeat::new(now),
             pace: Pace::default(),
+            blocked: false,
             fate: SocketFate::Open,
             blamed: MethodId::default(),
             new_deadline: None,
@@ -224,6 +232,7 @@ impl Session {
         let waits = self.input.deferred > limits::DEFERRED_BYTES_MAX
             || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
             || self.fate == SocketFate::CloseNow
+            || self.is_blocked()
             || outbox.cores().any(|core| outbox.is_overfull(core));
         if waits { 0 } else { self.pace.budget(now) }
     }
