@@ -88,3 +88,13 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const PAGE_IN_BYTES: u64 = 512 * 1024;
 /// Bytes of the oldest segment read at once to write its survivors again.
 pub const REWRITE_BYTES: u64 = 1024 * 1024;
+/// Memory of the process above which publishers are blocked, as a fraction of RAM (RabbitMQ's default).
+pub const MEMORY_WATERMARK: f64 = 0.6;
+/// Free bytes on the data directory's disk below which publishers are blocked (RabbitMQ's default).
+pub const DISK_FREE_MIN_BYTES: u64 = 50_000_000;
+/// How often memory and disk are measured, so an alarm changes no more often: a flood takes in a few
+/// GB meanwhile at worst, and an idle broker doesn't notice.
+pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the clients of blocked connections are still there: an alarm may last
+/// for hours, and each look costs a system call for each of them.
+pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use super::options::LogLevel;
+use super::options::{Amount, LogLevel};
 use super::{ConfigError, value};
 use crate::base::settings::{Secret, User};
 use crate::base::{Name, Settings, limits};
@@ -28,6 +28,12 @@ const ROOT: &str = "/";
 const MESSAGE_BYTES_LIMIT: u64 = 512 * 1024 * 1024;
 /// A frame is kept until it is complete: larger ones than this would cost more than they save.
 const FRAME_MAX_LIMIT: u64 = 16 * 1024 * 1024;
+const MEMORY_LIMIT: &str = "vm_memory_high_watermark";
+const DISK_LIMIT: &str = "disk_free_limit";
+/// More than all RAM can't be taken.
+const MEMORY_FRACTION_MAX: f64 = 1.0;
+/// RabbitMQ's page recommends 1.0 and more; beyond a hundred times the RAM it is a slip.
+const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
 const WITHOUT_EFFECT: [&str; 60] = [
@@ -58,7 +64,6 @@ const WITHOUT_EFFECT: [&str; 60] = [
     "default_user_tags.",
     "definitions.",
     "deprecated_features.",
-    "disk_free_limit.",
     "distribution.",
     "federation.",
     "initial_frame_max",
@@ -90,7 +95,8 @@ const WITHOUT_EFFECT: [&str; 60] = [
     "stream.",
     "tcp_listen_options.",
     "total_memory_available_override_value",
-    "vm_memory_",
+    "vm_memory_calculation_strategy",
+    "vm_memory_high_watermark_paging_ratio",
 ];
 
 /// What a file says, key by key; nothing where it says nothing.
@@ -106,6 +112,8 @@ pub(super) struct File {
     pub(super) backlog: Option<u32>,
     pub(super) nodelay: Option<bool>,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) memory_limit: Limit,
+    pub(super) disk_limit: Limit,
     handshake_timeout: Option<Duration>,
     heartbeat_s: Option<u16>,
     frame_max: Option<u32>,
@@ -123,6 +131,24 @@ pub(super) struct File {
 struct FileUser {
     password: Option<String>,
     vhost_pattern: Option<Regex>,
+}
+
+/// `KEY.absolute` and `KEY.relative`
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Limit {
+    absolute: Option<u64>,
+    relative: Option<f64>,
+}
+
+impl Limit {
+    /// What the file says, or else this.
+    pub(super) fn or(self, default: Amount) -> Amount {
+        match (self.absolute, self.relative) {
+            (Some(bytes), _) => Amount::Bytes(bytes),
+            (None, Some(fraction)) => Amount::OfRam(fraction),
+            (None, None) => default,
+        }
+    }
 }
 
 /// Reads a file.
@@ -289,6 +315,16 @@ impl File {
                 self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
             }
             ["tcp_listen_options", "nodelay"] => self.nodelay = Some(value::boolean(value)?),
+            [MEMORY_LIMIT, "absolute"] => self.memory_limit.absolute = Some(value::size(value)?),
+            [MEMORY_LIMIT, "relative"] => {
+                let fraction = value::fraction_of_ram(value, MEMORY_FRACTION_MAX)?;
+                self.memory_limit.relative = Some(fraction);
+            }
+            [DISK_LIMIT, "absolute"] => self.disk_limit.absolute = Some(value::size(value)?),
+            [DISK_LIMIT, "relative"] => {
+                let fraction = value::fraction_of_ram(value, DISK_FRACTION_MAX)?;
+                self.disk_limit.relative = Some(fraction);
+            }
             ["log", "console", "level"] => self.log_level = Some(value::log_level(value)?),
             _ if is_without_effect(key) => self.warn(at, key, "has no effect here"),
             _ => return Err(Refused::Key),
@@ -320,8 +356,22 @@ impl File {
         }
     }
 
+    fn warn_of_double_limits(&mut self) {
+        for (key, limit) in [
+            (MEMORY_LIMIT, self.memory_limit),
+            (DISK_LIMIT, self.disk_limit),
+        ] {
+            if limit.absolute.is_some() && limit.relative.is_some() {
+                self.warnings.push(format!(
+                    "{key}.relative has no effect beside {key}.absolute"
+                ));
+            }
+        }
+    }
+
     /// The settings of the pure rooms, and the warnings.
     pub(super) fn settings(mut self) -> Result<(Settings, Vec<String>), ConfigError> {
+        self.warn_of_double_limits();
         let loopback_users = std::mem::take(self.loopback_users());
         let default_vhost = self.default_vhost.as_deref().unwrap_or(ROOT);
         let vhosts = distinct(
@@ -557,16 +607,39 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_of_alarms_are_bytes_or_fractions_of_ram() {
+        let limits = |text: &str| {
+            let file = parse("f", text).expect("it is correct");
+            let default = Amount::Bytes(7);
+            (file.memory_limit.or(default), file.disk_limit.or(default))
+        };
+        assert_eq!(
+            limits("vm_memory_high_watermark.relative = 0.4\n"),
+            (Amount::OfRam(0.4), Amount::Bytes(7))
+        );
+        assert_eq!(
+            limits("vm_memory_high_watermark.absolute = 2GB\ndisk_free_limit.relative = 1.5\n"),
+            (Amount::Bytes(2_000_000_000), Amount::OfRam(1.5))
+        );
+        let both = "disk_free_limit.relative = 1.5\ndisk_free_limit.absolute = 1\n";
+        assert_eq!(limits(both).1, Amount::Bytes(1));
+        assert_eq!(
+            settings(both).1,
+            ["disk_free_limit.relative has no effect beside disk_free_limit.absolute"]
+        );
+    }
+
+    #[test]
     fn a_known_key_without_effect_is_named_in_a_warning() {
         let (_, warnings) = settings(
-            "vm_memory_high_watermark.relative = 0.6\nconsumer_timeout = 1\nmanagement.tcp.port = 15672\n\
+            "vm_memory_high_watermark_paging_ratio = 0.5\nconsumer_timeout = 1\nmanagement.tcp.port = 15672\n\
              log.file.level = info\nlisteners.ssl.default = 5671\ntcp_listen_options.keepalive = true\n\
              default_permissions.configure = .*\ndefault_permissions.read = ^a\n",
         );
         assert_eq!(
             warnings,
             [
-                "f line 1: vm_memory_high_watermark.relative has no effect here",
+                "f line 1: vm_memory_high_watermark_paging_ratio has no effect here",
                 "f line 2: consumer_timeout has no effect here",
                 "f line 3: management.tcp.port has no effect here",
                 "f line 4: log.file.level has no effect here",
@@ -648,6 +721,18 @@ mod tests {
             (
                 "log.console.level = loud",
                 "log.console.level: expected debug, info, warning, error, critical or none, not 'loud'",
+            ),
+            (
+                "vm_memory_high_watermark.absolute = much",
+                "vm_memory_high_watermark.absolute: expected bytes, or a size such as 50MB or 2GiB, not 'much'",
+            ),
+            (
+                "vm_memory_high_watermark.relative = 2",
+                "vm_memory_high_watermark.relative: expected a fraction of RAM from 0.0 to 1.0, such as 0.6, not '2'",
+            ),
+            (
+                "disk_free_limit.absolute = 50MX",
+                "disk_free_limit.absolute: expected bytes, or a size such as 50MB or 2GiB, not '50MX'",
             ),
             (
                 "default_users.a.vhost_pattern = (",

@@ -13,7 +13,7 @@ mod options;
 mod value;
 
 pub use flags::{CommandLine, Flags};
-pub use options::{Cores, LogLevel, Options};
+pub use options::{Amount, Cores, LogLevel, Options};
 
 /// A mistake of the operator: one line that says where, what was expected and what stood there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

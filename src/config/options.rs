@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::flags::Flags;
 use super::{ConfigError, file, value};
-use crate::base::Settings;
+use crate::base::{Settings, limits};
 
 const PORT: u16 = 5672;
 const DATA_DIR: &str = "leveret-data";
@@ -27,6 +27,10 @@ pub struct Options {
     pub backlog: u32,
     /// TCP_NODELAY.
     pub nodelay: bool,
+    /// Memory of the process above which publishers are blocked.
+    pub memory_limit: Amount,
+    /// Free space on the data directory's disk below which publishers are blocked.
+    pub disk_limit: Amount,
     /// What is written to stderr.
     pub log_level: LogLevel,
     /// What the operator should know but needn't mend.
@@ -42,6 +46,25 @@ pub enum Cores {
     Count(u16),
     /// On the CPUs of these numbers.
     Cpus(Vec<usize>),
+}
+
+/// How much memory or disk.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Amount {
+    /// In bytes.
+    Bytes(u64),
+    /// A fraction of the RAM that the process may use, or a multiple of it.
+    OfRam(f64),
+}
+
+impl Amount {
+    /// In bytes, on a machine with so many bytes of RAM.
+    pub fn to_bytes(self, ram: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::OfRam(fraction) => (ram as f64 * fraction) as u64,
+        }
+    }
 }
 
 /// What is written to stderr.
@@ -82,6 +105,12 @@ pub(super) fn assemble(flags: Flags, environment: Environment<'_>) -> Result<Opt
     }
     let listen = listen(&flags, environment, &file)?;
     let (backlog, nodelay, log_level) = (file.backlog, file.nodelay, file.log_level);
+    let memory_limit = file
+        .memory_limit
+        .or(Amount::OfRam(limits::MEMORY_WATERMARK));
+    let disk_limit = file
+        .disk_limit
+        .or(Amount::Bytes(limits::DISK_FREE_MIN_BYTES));
     let (settings, warnings) = file.settings()?;
     Ok(Options {
         listen,
@@ -90,6 +119,8 @@ pub(super) fn assemble(flags: Flags, environment: Environment<'_>) -> Result<Opt
         settings,
         backlog: backlog.unwrap_or(BACKLOG),
         nodelay: nodelay.unwrap_or(true),
+        memory_limit,
+        disk_limit,
         log_level: log_level.unwrap_or(LogLevel::Info),
         warnings,
     })
@@ -203,6 +234,8 @@ mod tests {
             (options.backlog, options.nodelay, options.log_level),
             (1024, true, LogLevel::Info)
         );
+        assert_eq!(options.memory_limit, Amount::OfRam(0.6));
+        assert_eq!(options.disk_limit, Amount::Bytes(50_000_000));
     }
 
     #[test]

@@ -74,6 +74,39 @@ pub(super) fn number(text: &str, bounds: RangeInclusive<u64>, unit: &str) -> Res
     }
 }
 
+/// A number of bytes, with RabbitMQ's units: `1073741824`, `50MB`, `2GiB`, `512k`.
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+    const EXPECTED: &str = "expected bytes, or a size such as 50MB or 2GiB";
+    let unit_at = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+    let (base, power) = match unit.to_ascii_lowercase().as_str() {
+        "" => (1, 0),
+        "k" | "kb" => (1000, 1),
+        "m" | "mb" => (1000, 2),
+        "g" | "gb" => (1000, 3),
+        "t" | "tb" => (1000, 4),
+        "p" | "pb" => (1000, 5),
+        "ki" | "kib" => (1024, 1),
+        "mi" | "mib" => (1024, 2),
+        "gi" | "gib" => (1024, 3),
+        "ti" | "tib" => (1024, 4),
+        "pi" | "pib" => (1024, 5),
+        _ => return Err(EXPECTED),
+    };
+    number.checked_mul(u64::pow(base, power)).ok_or(EXPECTED)
+}
+
+/// A fraction of the machine's RAM: `0.6`.
+pub(super) fn fraction_of_ram(text: &str, max: f64) -> Result<f64, String> {
+    match text.parse() {
+        Ok(fraction) if (0.0..=max).contains(&fraction) => Ok(fraction),
+        _ => Err(format!(
+            "expected a fraction of RAM from 0.0 to {max:.1}, such as 0.6"
+        )),
+    }
+}
+
 /// `true` or `false`; RabbitMQ also takes `on`, `off`.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
@@ -110,6 +143,39 @@ mod tests {
             "", "0", "-1", "1-", "3-1", "0,0", "0-2,1", "1,", "a", "2000", "0-5000", "99999",
         ] {
             assert!(cores(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_may_have_a_unit_of_thousands_or_of_1024() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1073741824", 1 << 30),
+            ("50MB", 50_000_000),
+            ("50mb", 50_000_000),
+            ("7k", 7_000),
+            ("7KiB", 7 << 10),
+            ("512Mi", 512 << 20),
+            ("2GiB", 2 << 30),
+            ("1T", 1_000_000_000_000),
+            ("3pib", 3 << 50),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "", "MB", "-1", "1.5GB", "1 GB", "1XB", "1bytes", "20000PB", "1GBé",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_of_ram_is_within_bounds() {
+        assert_eq!(fraction_of_ram("0.6", 1.0), Ok(0.6));
+        assert_eq!(fraction_of_ram("0", 1.0), Ok(0.0));
+        assert_eq!(fraction_of_ram("1", 1.0), Ok(1.0));
+        for text in ["", "1.1", "-0.1", "NaN", "inf", "60%"] {
+            assert!(fraction_of_ram(text, 1.0).is_err(), "{text}");
         }
     }
 
