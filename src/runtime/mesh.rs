@@ -17,7 +17,7 @@
 //! ```
 //!
 //! With the two fences at least one of them sees what the other did before its own (the same holds
-//! for the order to stop in place of a push).
+//! for the order to stop and for an alarm in place of a push).
 //!
 //! A bell is a pair of sockets, on which the sleeper waits like on a client's. It could be a task's
 //! waker, which glommio allows to be woken from another thread. But that goes by an eventfd on
@@ -27,12 +27,12 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 
 use crossbeam_utils::CachePadded;
 
 use super::ring::{Consumer, Producer, ring};
-use crate::base::{CoreId, limits};
+use crate::base::{Alarms, CoreId, limits};
 use crate::mail::Mail;
 
 /// The rings and beds of `cores` cores: one set of links for each.
@@ -51,6 +51,7 @@ pub(crate) fn mesh(cores: u16) -> io::Result<(Arc<Beds>, Vec<Links>)> {
     let beds = Arc::new(Beds {
         cores: made.into_boxed_slice(),
         stopping: AtomicBool::new(false),
+        alarms: AtomicU8::new(Alarms::default().to_bits()),
         busy: AtomicUsize::new(usize::from(cores)),
     });
     let mut links: Vec<Links> = (0..cores)
@@ -208,10 +209,12 @@ impl Peer {
     }
 }
 
-/// What all cores and the signal thread see.
+/// What all cores and the threads beside them see.
 pub(crate) struct Beds {
     cores: Box<[CachePadded<Bed>]>,
     stopping: AtomicBool,
+    /// [`Alarms::to_bits`]
+    alarms: AtomicU8,
     /// Cores that still have connections to close.
     busy: AtomicUsize,
 }
@@ -243,6 +246,17 @@ impl Beds {
     /// Whether [`Beds::stop`] was called.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Tells every core what the broker is short of.
+    pub(crate) fn set_alarms(&self, alarms: Alarms) {
+        self.alarms.store(alarms.to_bits(), Ordering::Release);
+        self.rouse_all();
+    }
+
+    /// What the broker is short of.
+    pub(crate) fn alarms(&self) -> Alarms {
+        Alarms::from_bits(self.alarms.load(Ordering::Acquire))
     }
 
     /// A core has closed its last connection while stopping; called once a core.
@@ -386,6 +400,21 @@ mod tests {
             }
         }
         sender.join().expect("the sender doesn't panic");
+    }
+
+    #[test]
+    fn an_alarm_is_seen_by_every_core_and_wakes_sleepers() {
+        let (beds, first, mut second) = two();
+        let mut bell = second.take_bell();
+        assert!(second.fall_asleep());
+        let alarms = Alarms {
+            disk: true,
+            ..Alarms::default()
+        };
+        beds.set_alarms(alarms);
+        assert_eq!(first.beds().alarms(), alarms);
+        assert_eq!(second.beds().alarms(), alarms);
+        assert_eq!(rings(&mut bell), 1);
     }
 
     #[test]

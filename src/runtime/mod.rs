@@ -4,17 +4,20 @@
 //! serve: environment (limits, io_uring) ─► placement (CPUs) ─► listener (ports) ─► one executor a core
 //!
 //! each core:  turn ── mesh (rings to the other cores) ── ring
-//!               ├──── socket, ready (what clients send and are sent)
+//!               ├──── socket, ready (what clients send and are sent), blocked (by an alarm)
 //!               ├──── listener (new connections)
 //!               └──── nap (parking), clock
-//! one thread: signals
+//! one thread: signals      one thread: monitor (alarms) ─► memory
 //! ```
 
+mod blocked;
 mod clock;
 mod data_dir;
 mod environment;
 mod listener;
+mod memory;
 mod mesh;
+mod monitor;
 mod nap;
 mod placement;
 mod ready;
@@ -40,6 +43,7 @@ use self::clock::Clock;
 use self::data_dir::DataDir;
 use self::listener::Listeners;
 use self::mesh::Links;
+use self::monitor::Monitor;
 use self::ready::ReadyList;
 use self::turn::Turn;
 use crate::base::{CoreId, Settings};
@@ -154,6 +158,9 @@ pub enum StartError {
     /// The thread for signals didn't start.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
+    /// The thread that measures memory and disk didn't start.
+    #[error("cannot watch memory and disk: {0}")]
+    Monitor(io::Error),
 }
 
 /// Serves until a signal ends it.
@@ -164,6 +171,7 @@ pub fn serve(options: Options) -> Result<(), StartError> {
     let cores = placement.cpus.len() as u16;
     let bound = listener::bind(&options, cores)?;
     let (beds, links) = mesh::mesh(cores).map_err(StartError::Mesh)?;
+    let monitor = Monitor::new(&options, Arc::clone(&beds));
     let shared = Shared {
         settings: Arc::new(options.settings),
         seed: RandomState::new().build_hasher().finish(),
@@ -200,6 +208,7 @@ pub fn serve(options: Options) -> Result<(), StartError> {
         });
     }
     signals::listen(Arc::clone(&beds)).map_err(StartError::Signals)?;
+    monitor.watch().map_err(StartError::Monitor)?;
     announce(&bound.addresses);
     for executor in executors {
         // Its result is (); a panic inside has said so itself.

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
@@ -43,6 +44,8 @@ pub(crate) struct Socket {
     pub(crate) last_bytes: Time,
     /// Whether the turn reads it directly. If not, it is armed for reading.
     pub(crate) polled: bool,
+    /// Whether the turn has set it aside, since its connection is blocked.
+    pub(crate) blocked: bool,
     /// Whether the kernel's buffer was full: then it is armed for writing.
     pub(crate) write_armed: bool,
 }
@@ -69,6 +72,14 @@ impl Socket {
         let attempt = attempt(|| Pin::new(&mut self.stream).poll_read(&mut context, buffer));
         self.polled = attempt != Attempt::WouldBlock;
         attempt
+    }
+
+    /// Whether the peer will send nothing more than what may lie here unread.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(self.fd(), PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        // Errors and a hang-up on both sides are reported unasked.
+        matches!(poll(&mut polled, Some(&at_once)), Ok(1..))
     }
 
     /// Writes what the kernel has room for.
@@ -153,6 +164,7 @@ impl Sockets {
             token,
             last_bytes: now,
             polled: true,
+            blocked: false,
             write_armed: false,
         });
         token

@@ -19,13 +19,14 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use super::blocked::Blocked;
 use super::clock::Clock;
 use super::listener::Listeners;
 use super::mesh::Links;
 use super::nap::Nap;
 use super::ready::{ReadyList, Token};
 use super::socket::{Attempt, Sockets};
-use crate::base::{Time, limits};
+use crate::base::{Alarms, Time, limits};
 use crate::broker::{Core, SessionIndex, SocketFate};
 
 /// How long turns follow each other before glommio's reactor passes. A pass costs some microseconds of
@@ -82,8 +83,12 @@ pub(crate) struct Turn {
     landing: Box<[u8]>,
     /// Sockets that the turn reads directly, the next one first.
     polled: VecDeque<Token>,
-    /// Sockets whose read budget was 0 when last asked.
+    /// Sockets whose read budget was 0 when last asked, for a moment.
     paused: usize,
+    /// Sockets whose read budget stays 0 until the alarms clear.
+    blocked: Blocked,
+    /// The alarms that the broker's core was told of.
+    alarms: Alarms,
     /// Sockets that glommio reported; empty between turns.
     reported: Vec<Token>,
     /// Sockets to be flushed although nothing new is in their output.
@@ -122,6 +127,8 @@ impl Turn {
             landing: vec![0; limits::LANDING_BYTES].into_boxed_slice(),
             polled: VecDeque::new(),
             paused: 0,
+            blocked: Blocked::default(),
+            alarms: Alarms::default(),
             reported: vec![],
             unflushed: vec![],
             stopping: None,
@@ -178,8 +185,10 @@ impl Turn {
     /// One turn; whether there was anything to do.
     fn turn(&mut self) -> bool {
         let mut worked = self.heed_stop();
+        worked |= self.heed_alarms();
         worked |= self.drain_rings();
         worked |= self.accept();
+        worked |= self.look_at_blocked();
         worked |= self.read();
         worked |= self.expire();
         self.core.settle(self.now);
@@ -251,7 +260,7 @@ impl Turn {
             if self
                 .sockets
                 .by_token(token)
-                .is_some_and(|socket| socket.polled)
+                .is_some_and(|socket| socket.polled && !socket.blocked)
             {
                 self.polled.push_back(token);
             }
@@ -284,7 +293,7 @@ impl Turn {
         let session = SessionIndex(token.index);
         let budget = self.core.read_budget(session);
         if budget == 0 {
-            self.paused += 1;
+            self.pause(token);
             return 0;
         }
         let mut total = 0;
@@ -325,6 +334,38 @@ impl Turn {
             }
         }
         total
+    }
+
+    /// A socket may not be read now: it is asked again soon, or if an alarm is the reason, set aside.
+    fn pause(&mut self, token: Token) {
+        if !self.core.is_blocked(SessionIndex(token.index)) {
+            self.paused += 1;
+        } else if let Some(socket) = self.sockets.by_token(token) {
+            socket.blocked = true;
+            self.blocked.add(token, self.now);
+        }
+    }
+
+    /// Reads the sockets again that aren't blocked any more, and closes those of clients that are gone.
+    fn look_at_blocked(&mut self) -> bool {
+        let mut worked = false;
+        for token in self.blocked.take_due(self.now) {
+            let session = SessionIndex(token.index);
+            let Some(socket) = self.sockets.by_token(token) else {
+                continue;
+            };
+            if !self.core.is_blocked(session) {
+                socket.blocked = false;
+                self.polled.push_back(token);
+            } else if socket.has_hung_up() {
+                self.close(session, false);
+            } else {
+                self.blocked.add(token, self.now);
+                continue;
+            }
+            worked = true;
+        }
+        worked
     }
 
     /// Timers of the broker.
@@ -435,7 +476,8 @@ impl Turn {
         let stuck = self.paused > 0 || self.links.is_held_back();
         let recheck = stuck.then(|| self.now + RECHECK);
         let deadline = self.stopping.as_ref().map(|stopping| stopping.deadline);
-        [self.core.next_timer(), recheck, deadline]
+        let blocked = self.blocked.next_look();
+        [self.core.next_timer(), recheck, deadline, blocked]
             .into_iter()
             .flatten()
             .min()
@@ -445,7 +487,10 @@ impl Turn {
     fn fall_asleep(&mut self) -> bool {
         let asleep = self.links.fall_asleep();
         let beds = self.links.beds();
-        asleep && beds.is_stopping() == self.stopping.is_some() && !beds.have_all_closed()
+        asleep
+            && beds.is_stopping() == self.stopping.is_some()
+            && beds.alarms() == self.alarms
+            && !beds.have_all_closed()
     }
 
     /// Begins to stop when told to.
@@ -455,10 +500,23 @@ impl Turn {
         }
         self.listeners.close();
         self.core.shut_down(self.now);
+        self.blocked.look_now();
         self.stopping = Some(Stopping {
             deadline: self.now + STOP_TIMEOUT,
             said_so: false,
         });
+        true
+    }
+
+    /// Tells the broker's core of alarms that were raised or cleared.
+    fn heed_alarms(&mut self) -> bool {
+        let alarms = self.links.beds().alarms();
+        if alarms == self.alarms {
+            return false;
+        }
+        self.alarms = alarms;
+        self.core.set_alarms(self.now, alarms);
+        self.blocked.look_now();
         true
     }
 

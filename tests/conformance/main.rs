@@ -11,6 +11,7 @@
 mod support;
 
 mod acknowledge;
+mod alarm;
 mod bad_input;
 mod channel;
 mod confirm;
