@@ -88,6 +88,15 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const PAGE_IN_BYTES: u64 = 512 * 1024;
 /// Bytes of the oldest segment read at once to write its survivors again.
 pub const REWRITE_BYTES: u64 = 1024 * 1024;
+/// Bytes of messages that wait for a batch at which their publishers are held back: what the disk
+/// writes in some ten milliseconds.
+pub const JOURNAL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of ready messages that one core keeps in memory; what comes beyond stays in its log only,
+/// until it is its turn. The same for one queue or for many.
+pub const RESIDENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that the definition log may hold beyond four times what is alive, before everything alive is
+/// written again as one batch.
+pub const DEFINITION_LOG_BYTES: u64 = 4 * 1024 * 1024;
 /// Memory of the process above which publishers are blocked, as a fraction of RAM (RabbitMQ's default).
 pub const MEMORY_WATERMARK: f64 = 0.6;
 /// Free bytes on the data directory's disk below which publishers are blocked (RabbitMQ's default).
@@ -98,3 +107,5 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether the clients of blocked connections are still there: an alarm may last
 /// for hours, and each look costs a system call for each of them.
 pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon a full disk is tried again: whoever makes room there does so by hand or once a minute.
+pub const DISK_RETRY: Duration = Duration::from_secs(1);

@@ -93,6 +93,14 @@ impl StoredMessage {
         Self { block, large_body }
     }
 
+    /// About how many bytes of memory it keeps busy.
+    pub fn size(&self) -> usize {
+        /// The block's counters, and what the allocator adds.
+        const OVERHEAD: usize = 32;
+        let large = self.large_body.iter().flat_map(|pieces| pieces.iter());
+        OVERHEAD + self.block.len() + large.map(Bytes::len).sum::<usize>()
+    }
+
     /// The message, to be written somewhere.
     pub fn as_ref(&self) -> MessageRef<'_> {
         let (head, rest) = self.block.split_at(LENGTHS);

@@ -27,20 +27,22 @@ use super::layout::{
     BLOCK, BatchHeader, BatchWriter, HEADERS, Record, SegmentHeader, Sums, whole_blocks,
 };
 use super::segment::{FreeFile, Segment};
-use crate::base::{Lsn, limits};
+use crate::base::{Lsn, Time, limits};
 
 /// One log: its segments and the write that is under way.
 #[derive(Debug)]
 pub struct Log {
     group: u32,
     /// Oldest first; the last one is being filled.
-    segments: VecDeque<Segment>,
-    free: Vec<FreeFile>,
-    /// Files to be used again once the batch of that sequence is durable.
-    retired: VecDeque<(u64, FreeFile)>,
-    preparing: Option<FreeFile>,
-    /// The last attempt to make a file failed: the disk is full.
-    is_full: bool,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) free: Vec<FreeFile>,
+    /// Given up; their files can be used again once the batch of that sequence is durable.
+    pub(super) retired: VecDeque<(u64, Segment)>,
+    pub(super) preparing: Option<FreeFile>,
+    /// The last attempt to make a file failed, the disk being full: when it may be tried again.
+    full_until: Option<Time>,
+    /// There was no room for a batch when last asked.
+    starved: bool,
     next_file: u32,
     next_epoch: u64,
     key_seed: u64,
@@ -54,6 +56,8 @@ pub struct Log {
     next_lsn: Lsn,
     /// Where the rewriting of the oldest segment has got to: its epoch, and an index entry.
     rewriting: Option<(u64, usize)>,
+    /// Dead bytes that are allowed beyond as many as are alive.
+    pub(super) garbage_bytes: u64,
     requests: VecDeque<DiskRequest>,
 }
 
@@ -72,6 +76,11 @@ impl Room {
         self.lead() + whole_blocks(HEADERS + records)
     }
 
+    /// How many bytes of records fit into a buffer of such a size.
+    pub fn records_in(&self, buffer_len: usize) -> usize {
+        self.records.min(buffer_len - self.lead() - HEADERS)
+    }
+
     fn lead(&self) -> usize {
         if self.opens.is_some() { BLOCK } else { 0 }
     }
@@ -86,7 +95,20 @@ pub struct Stretch {
     pub offset: u64,
     /// Bytes.
     pub len: usize,
+    /// Its records have lower LSNs.
+    pub end_lsn: Lsn,
     epoch: u64,
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Located {
+    /// In these batches.
+    Here(Stretch),
+    /// It isn't durable yet.
+    NotYet,
+    /// The log doesn't have it (any more).
+    Nowhere,
 }
 
 /// What recovery found of a log; [`Log::resume`] goes on from there.
@@ -116,7 +138,7 @@ impl Found {
     pub fn adopt(&mut self, lsn: Lsn) {
         if let Some(segment) = segment_of(&mut self.segments, lsn) {
             segment.live += 1;
-            segment.total += 1;
+            segment.total = segment.total.max(segment.live);
         }
     }
 }
@@ -133,14 +155,16 @@ fn segment_of(segments: &mut VecDeque<Segment>, lsn: Lsn) -> Option<&mut Segment
 
 impl Log {
     /// Goes on after a start. `seed`: drawn at random and kept secret, for the keys of segments.
-    pub fn resume(group: u32, seed: u64, found: Found) -> Self {
+    pub fn resume(group: u32, seed: u64, mut found: Found) -> Self {
+        found.next_lsn = found.next_lsn.max(Lsn::FIRST);
         let mut log = Self {
             group,
             segments: found.segments,
             free: Vec::new(),
             retired: VecDeque::new(),
             preparing: None,
-            is_full: false,
+            full_until: None,
+            starved: false,
             next_file: found.next_file,
             next_epoch: found.last_epoch + 1,
             key_seed: seed,
@@ -150,6 +174,7 @@ impl Log {
             durable_lsn: found.next_lsn,
             next_lsn: found.next_lsn,
             rewriting: None,
+            garbage_bytes: limits::LOG_GARBAGE_BYTES,
             requests: VecDeque::new(),
         };
         // What follows a torn batch is never written to: the next batch opens a segment.
@@ -159,10 +184,16 @@ impl Log {
                 segment.emptied_at = Some(found.next_lsn);
             }
         }
-        // They may be half-made, or hold a life that a crash must not bring back.
+        // Some are used again, whatever they hold: the disk may have no room for others.
         for unused in found.unused {
-            let file = unused.file;
-            log.requests.push_back(DiskRequest::Remove { file });
+            let is_whole = unused.size >= limits::SEGMENT_BYTES_MIN
+                && unused.size.is_multiple_of(BLOCK as u64);
+            if is_whole && log.free.len() < limits::FREE_FILES_MAX {
+                log.free.push(unused);
+            } else {
+                let file = unused.file;
+                log.requests.push_back(DiskRequest::Remove { file });
+            }
         }
         for file in found.unknown {
             log.requests.push_back(DiskRequest::Quarantine { file });
@@ -199,7 +230,24 @@ impl Log {
 
     /// Whether the disk had no room for another file when last asked.
     pub fn is_full(&self) -> bool {
-        self.is_full
+        self.full_until.is_some()
+    }
+
+    /// Whether it waits for a file before it can write.
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// When a full disk should be tried again.
+    pub fn next_timer(&self) -> Option<Time> {
+        self.full_until.filter(|_| self.preparing.is_none())
+    }
+
+    /// Tries again to make the files that should be ready, if the disk was full.
+    pub fn replenish(&mut self, now: Time) {
+        if self.full_until.is_some() && self.free.len() < limits::FREE_FILES_MIN {
+            self.prepare(0, now);
+        }
     }
 
     /// Bytes in use on the disk, dead and alive.
@@ -209,10 +257,11 @@ impl Log {
 
     /// Where a batch with `least` bytes of records would go; none as long as one is being written or
     /// no file has room. `spare`: how many free files must be left over, for batches that matter more.
-    pub fn room(&mut self, least: usize, spare: usize) -> Option<Room> {
+    pub fn room(&mut self, least: usize, spare: usize, now: Time) -> Option<Room> {
         if self.in_flight.is_some() {
             return None;
         }
+        self.starved = false;
         if let Some(segment) = self.segments.back() {
             let left = (segment.file.size - segment.used) as usize;
             if left >= whole_blocks(HEADERS + least) {
@@ -227,20 +276,25 @@ impl Log {
             .then(|| fitting.min_by_key(|file| file.file).copied())
             .flatten();
         if opens.is_none() {
-            self.prepare(needed);
+            self.starved = true;
+            self.prepare(needed, now);
         }
         let records = opens?.size as usize - BLOCK - HEADERS;
         Some(Room { records, opens })
     }
 
-    /// Asks for a file of at least so many bytes, unless one is on its way.
-    fn prepare(&mut self, least: u64) {
-        if self.preparing.is_some() || self.is_full {
+    /// Asks for a file of at least so many bytes, unless one is on its way or the disk is full.
+    fn prepare(&mut self, least: u64, now: Time) {
+        if self.preparing.is_some() || self.full_until.is_some_and(|until| now < until) {
             return;
         }
-        // Each new file doubles the log until files are as large as they get.
-        let allocated: u64 = self.segments.iter().map(|segment| segment.file.size).sum();
+        // Each new file doubles what is alive, until files are as large as they get.
+        let alive = self.segments.iter().filter(|segment| segment.live > 0);
+        let allocated: u64 = alive.map(|segment| segment.file.size).sum();
         let usual = allocated.clamp(limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX);
+        // On a disk that was full, what fits is better than what is usual.
+        let usual = if self.full_until.is_some() { 0 } else { usual };
+        let least = least.max(limits::SEGMENT_BYTES_MIN);
         let size = usual.max(least).next_multiple_of(limits::SEGMENT_BYTES_MIN);
         let file = FileNumber(self.next_file);
         self.next_file += 1;
@@ -248,18 +302,16 @@ impl Log {
         self.requests.push_back(DiskRequest::Prepare { file, size });
     }
 
-    /// There may be room on the disk again: it is asked for a file when one is needed.
-    pub fn retry(&mut self) {
-        self.is_full = false;
-    }
-
-    /// A file was made, or could not be for want of space: then none is asked for until
-    /// [`Log::retry`].
-    pub fn prepared(&mut self, file: FileNumber, made: bool) {
+    /// A file was made, or could not be for want of space: then it is tried again after a while.
+    pub fn prepared(&mut self, file: FileNumber, made: bool, now: Time) {
         if let Some(prepared) = self.preparing.take_if(|preparing| preparing.file == file) {
-            self.is_full = !made;
+            self.full_until = (!made).then(|| now + limits::DISK_RETRY);
             if made {
+                self.starved = false;
                 self.free.push(prepared);
+                if self.free.len() < limits::FREE_FILES_MIN {
+                    self.prepare(0, now);
+                }
             } else {
                 self.requests.push_back(DiskRequest::Remove { file });
             }
@@ -281,12 +333,20 @@ impl Log {
         writer: BatchWriter<'_>,
         lsns: (Lsn, Lsn),
         live: u64,
+        now: Time,
     ) -> Placed {
+        debug_assert!(
+            lsns.0 >= self.durable_lsn && lsns.1 >= lsns.0,
+            "by their LSNs, batches are in order"
+        );
         let (buffer, length, count) = writer.finish();
         self.sequence += 1;
+        // A segment header holds by itself, whether the batch behind it arrives whole or not: what
+        // only this batch gives up is still needed by its word.
+        let needed = self.segments.front().map(|oldest| oldest.epoch);
         self.retire(lsns.1);
         if let Some(file) = room.opens {
-            self.open_segment(file, lsns.0, buffer);
+            self.open_segment(file, (lsns.0, needed), buffer, now);
         }
         let oldest_epoch = self.segments.front().map_or(0, |oldest| oldest.epoch);
         let segment = self
@@ -301,6 +361,7 @@ impl Log {
             durable_upto: self.sequence - 1,
             oldest_epoch,
             previous: self.sums.outer,
+            live,
             group: self.group,
             first_lsn: lsns.0,
             end_lsn: lsns.1,
@@ -319,7 +380,13 @@ impl Log {
     }
 
     /// Begins a segment: its header goes before the batch, in the same write.
-    fn open_segment(&mut self, file: FreeFile, first_lsn: Lsn, buffer: &mut [u8]) {
+    fn open_segment(
+        &mut self,
+        file: FreeFile,
+        (first_lsn, oldest_epoch): (Lsn, Option<u64>),
+        buffer: &mut [u8],
+        now: Time,
+    ) {
         self.free.retain(|free| free.file != file.file);
         let epoch = self.next_epoch;
         self.next_epoch += 1;
@@ -332,7 +399,7 @@ impl Log {
             key,
             first_sequence: self.sequence,
             first_lsn,
-            oldest_epoch: self.segments.front().map_or(epoch, |oldest| oldest.epoch),
+            oldest_epoch: oldest_epoch.unwrap_or(epoch),
         };
         header.write(buffer);
         if let Some(full) = self.segments.back_mut()
@@ -343,7 +410,7 @@ impl Log {
         let segment = Segment::new(file, epoch, key, first_lsn);
         self.segments.push_back(segment);
         if self.free.len() < limits::FREE_FILES_MIN {
-            self.prepare(0);
+            self.prepare(0, now);
         }
     }
 
@@ -357,12 +424,15 @@ impl Log {
             let Some(segment) = self.segments.pop_front() else {
                 break;
             };
-            if segment.damaged {
-                let file = segment.file.file;
-                self.requests.push_back(DiskRequest::Quarantine { file });
-            } else {
-                self.retired.push_back((self.sequence, segment.file));
-            }
+            self.retired.push_back((self.sequence, segment));
+        }
+    }
+
+    /// Every LSN given out since the last batch was dropped, and no batch is being written: there is
+    /// nothing left that is not durable.
+    pub fn all_dropped(&mut self) {
+        if self.in_flight.is_none() {
+            self.durable_lsn = self.next_lsn;
         }
     }
 
@@ -375,17 +445,25 @@ impl Log {
         if let Some(segment) = self.segments.back_mut() {
             segment.durable = segment.used;
         }
-        while let Some((_, file)) = self
+        while let Some((_, segment)) = self
             .retired
             .pop_front_if(|(sequence, _)| *sequence <= self.sequence)
         {
-            self.reuse(file);
+            if segment.damaged {
+                let file = segment.file.file;
+                self.requests.push_back(DiskRequest::Quarantine { file });
+            } else {
+                self.reuse(segment.file);
+            }
         }
     }
 
     /// A file that nobody needs: kept for the next segment, or removed if there are enough.
     fn reuse(&mut self, file: FreeFile) {
         self.free.push(file);
+        if self.free.len() >= limits::FREE_FILES_MIN {
+            self.full_until = None;
+        }
         if self.free.len() > limits::FREE_FILES_MAX {
             let smallest = (0..self.free.len()).min_by_key(|at| self.free[*at].size);
             let file = self.free.swap_remove(smallest.unwrap_or(0)).file;
@@ -393,7 +471,7 @@ impl Log {
         }
     }
 
-    /// What a record kept alive is dead.
+    /// What a record kept alive is dead; the record was sealed in a batch.
     #[inline]
     pub fn forget(&mut self, lsn: Lsn) {
         let next = self.next_lsn;
@@ -407,21 +485,40 @@ impl Log {
         }
     }
 
-    /// Where a durable record is: a stretch of whole batches that begins with its own, as a rule. None
-    /// if it isn't durable, or not here.
-    pub fn locate(&mut self, lsn: Lsn) -> Option<Stretch> {
+    /// Where a record is.
+    pub fn locate(&self, lsn: Lsn) -> Located {
         if lsn >= self.durable_lsn {
-            return None;
+            return Located::NotYet;
         }
-        let segment = segment_of(&mut self.segments, lsn)?;
-        let after = segment.index.partition_point(|(first, _)| *first <= lsn);
-        let (offset, len, _) = segment.stretch(after.checked_sub(1)?, limits::PAGE_IN_BYTES)?;
-        Some(Stretch {
+        let after = self
+            .segments
+            .partition_point(|segment| segment.first_lsn <= lsn);
+        let stretch = after.checked_sub(1).and_then(|at| {
+            let index = &self.segments[at].index;
+            let entry = index.partition_point(|(first, _)| *first <= lsn);
+            self.stretch(at, entry.checked_sub(1)?, limits::PAGE_IN_BYTES)
+        });
+        stretch.map_or(Located::Nowhere, |(stretch, _)| Located::Here(stretch))
+    }
+
+    /// About `least` bytes of a segment's batches from an entry of its index on, and the entry that
+    /// follows.
+    fn stretch(&self, at: usize, entry: usize, least: u64) -> Option<(Stretch, usize)> {
+        let segment = self.segments.get(at)?;
+        let (offset, len, next) = segment.stretch(entry, least)?;
+        let end_lsn = match (segment.index.get(next), self.segments.get(at + 1)) {
+            (Some((lsn, _)), _) => *lsn,
+            (None, Some(following)) => following.first_lsn,
+            (None, None) => self.durable_lsn,
+        };
+        let stretch = Stretch {
             file: segment.file.file,
             offset,
             len: len as usize,
+            end_lsn,
             epoch: segment.epoch,
-        })
+        };
+        Some((stretch, next))
     }
 
     /// Whether so much is dead that the oldest segment's survivors should be written again.
@@ -429,33 +526,33 @@ impl Log {
         let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
         let oldest_lives = self.segments.front().is_some_and(|oldest| oldest.live > 0);
         let alive = self.used() - garbage;
-        self.segments.len() > 1 && oldest_lives && garbage > alive + limits::LOG_GARBAGE_BYTES
+        self.segments.len() > 1 && oldest_lives && garbage > alive + self.garbage_bytes
     }
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it
-    /// has been gone through.
+    /// has been gone through. To be called when all survivors of the stretch before have got a new LSN
+    /// and were forgotten under their old one: what lives in the segment at its end is given up as
+    /// unreadable.
     pub fn next_to_rewrite(&mut self) -> Option<Stretch> {
-        let oldest = self.segments.front_mut()?;
+        let oldest = self.segments.front()?;
         let (epoch, from) = self.rewriting.unwrap_or((oldest.epoch, 0));
+        self.rewriting = None;
         if epoch != oldest.epoch || oldest.live == 0 {
-            self.rewriting = None;
             return None;
         }
-        let Some((offset, len, next)) = oldest.stretch(from, limits::REWRITE_BYTES) else {
-            // What still lives here could not be read: it is lost, and the file shall be looked at.
-            self.rewriting = None;
+        let stretch = self.stretch(0, from, limits::REWRITE_BYTES);
+        if let Some((stretch, next)) = stretch {
+            self.rewriting = Some((epoch, next));
+            return Some(stretch);
+        }
+        // What still lives here could not be read: it is lost, and the file shall be looked at.
+        let next_lsn = self.next_lsn;
+        if let Some(oldest) = self.segments.front_mut() {
             oldest.live = 0;
             oldest.damaged = true;
-            oldest.emptied_at = Some(self.next_lsn);
-            return None;
-        };
-        self.rewriting = Some((epoch, next));
-        Some(Stretch {
-            file: oldest.file.file,
-            offset,
-            len: len as usize,
-            epoch,
-        })
+            oldest.emptied_at = Some(next_lsn);
+        }
+        None
     }
 
     /// Whether the oldest segment is being gone through.
@@ -463,8 +560,8 @@ impl Log {
         self.rewriting.is_some()
     }
 
-    /// Hands over the records of a stretch that was read. Whether all of it was as it had been
-    /// written; a segment that was given up meanwhile has nothing to say.
+    /// Hands over the records of a stretch that was read, those of damaged batches left out. Whether
+    /// all of it was as it had been written; a segment that was given up meanwhile has nothing to say.
     pub fn visit(
         &mut self,
         stretch: &Stretch,
@@ -475,24 +572,24 @@ impl Log {
         let Some(segment) = segments.find(|segment| segment.epoch == stretch.epoch) else {
             return true;
         };
+        let mut is_whole = true;
         let mut rest = bytes;
         while rest.len() >= BLOCK {
-            let found = BatchHeader::read(segment.key, rest)
-                .filter(|(header, _)| header.stride() <= rest.len());
-            let Some((header, sums)) = found else {
-                segment.damaged = true;
-                return false;
-            };
-            match header.records(sums, rest) {
-                Some(records) => records.for_each(&mut visit),
-                None => {
-                    segment.damaged = true;
-                    return false;
-                }
+            if let Some((batch, sums)) = BatchHeader::read(segment.key, rest)
+                && batch.epoch == segment.epoch
+                && batch.stride() <= rest.len()
+                && batch.is_whole(sums, rest)
+            {
+                batch.records(rest).for_each(&mut visit);
+                rest = &rest[batch.stride()..];
+            } else {
+                // What is behind the damage is served.
+                is_whole = false;
+                rest = &rest[BLOCK..];
             }
-            rest = &rest[header.stride()..];
         }
-        true
+        segment.damaged |= !is_whole;
+        is_whole
     }
 
     /// What the disk is to do next.

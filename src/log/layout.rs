@@ -10,10 +10,11 @@
 //!
 //! batch     +--------------+----------------+---------+------------------------+
 //!           | outer header | section header | records | zeros up to the block's |
-//!           |    64 bytes  |    40 bytes    |         | end                     |
+//!           |    72 bytes  |    40 bytes    |         | end                     |
 //!           +--------------+----------------+---------+------------------------+
 //! outer     magic 4 | version 2 | sections 2 | length 4 | count 4 | epoch 8 | sequence 8
-//! header    | durable up to 8 | oldest epoch 8 | previous batch's checksum 8 | checksum 8
+//! header    | durable up to 8 | oldest epoch 8 | previous batch's checksum 8 | kept alive 8
+//!           | checksum 8
 //! section   group 4 | records' length 4 | first LSN 8 | end LSN 8 | chain 8 | checksum 8
 //! header
 //!
@@ -38,7 +39,7 @@ pub(super) const HEADERS: usize = OUTER + SECTION;
 /// The most bytes that a record takes besides its payload.
 pub const RECORD_OVERHEAD: usize = 1 + 2 * super::varint::VARINT_MAX;
 
-const OUTER: usize = 64;
+const OUTER: usize = 72;
 const SECTION: usize = 40;
 const SEGMENT_HEADER: usize = 72;
 /// What a disk may lose or keep by itself: a damaged one costs one copy of the segment header.
@@ -105,6 +106,11 @@ impl SegmentHeader {
         }
     }
 
+    /// Whether a block that is no segment header may be the first bytes of a write into a file of zeros.
+    pub(super) fn may_be_begun(block: &[u8]) -> bool {
+        block[SECTOR..].iter().all(|byte| *byte == 0)
+    }
+
     /// Reads the copy of the highest epoch: a write that didn't end may have left some of an earlier
     /// life.
     pub(super) fn read(block: &[u8]) -> Result<Self, NoSegment> {
@@ -165,6 +171,8 @@ pub(super) struct BatchHeader {
     pub(super) oldest_epoch: u64,
     /// The outer checksum of the batch before.
     pub(super) previous: u64,
+    /// How much its records kept alive when it was written.
+    pub(super) live: u64,
     pub(super) group: u32,
     /// What the first record with an LSN has, if it skips none.
     pub(super) first_lsn: Lsn,
@@ -199,6 +207,7 @@ impl BatchHeader {
             self.durable_upto,
             self.oldest_epoch,
             self.previous,
+            self.live,
             0,
         ] {
             out.u64(word);
@@ -225,7 +234,7 @@ impl BatchHeader {
         }
         get.bytes::<4>();
         let (length, count) = (get.u32(), get.u32());
-        let [epoch, sequence, durable_upto, oldest_epoch, previous] =
+        let [epoch, sequence, durable_upto, oldest_epoch, previous, live] =
             std::array::from_fn(|_| get.u64());
         get.u64();
         let (group, _records_len) = (get.u32(), get.u32());
@@ -238,12 +247,22 @@ impl BatchHeader {
             durable_upto,
             oldest_epoch,
             previous,
+            live,
             group,
             first_lsn: Lsn(first_lsn),
             end_lsn: Lsn(end_lsn),
             chain,
         };
         (length as usize >= HEADERS).then_some((header, Sums { outer, section }))
+    }
+
+    /// What looks like the headers of a batch when nobody knows the key: its bytes up to the next one.
+    pub(super) fn guess_stride(block: &[u8]) -> Option<usize> {
+        let mut get = Get(block);
+        let is_one = get.bytes::<4>() == *BATCH_MAGIC;
+        get.bytes::<4>();
+        let length = get.u32() as usize;
+        (is_one && length >= HEADERS).then(|| whole_blocks(length))
     }
 
     /// Over both headers, but for the place of the checksum itself.
@@ -259,14 +278,18 @@ impl BatchHeader {
         whole_blocks(self.length as usize)
     }
 
-    /// The records, if they are the ones that were written; `batch` holds [`BatchHeader::length`]
-    /// bytes or more.
-    pub(super) fn records<'a>(&self, sums: Sums, batch: &'a [u8]) -> Option<Records<'a>> {
-        let bytes = &batch[HEADERS..self.length as usize];
-        (checksum(0, bytes) == sums.section).then_some(Records {
-            bytes,
+    /// Whether the records are the ones that were written; `batch` holds [`BatchHeader::length`] bytes
+    /// or more.
+    pub(super) fn is_whole(&self, sums: Sums, batch: &[u8]) -> bool {
+        checksum(0, &batch[HEADERS..self.length as usize]) == sums.section
+    }
+
+    /// The records of a batch that is whole.
+    pub(super) fn records<'a>(&self, batch: &'a [u8]) -> Records<'a> {
+        Records {
+            bytes: &batch[HEADERS..self.length as usize],
             next_lsn: self.first_lsn,
-        })
+        }
     }
 }
 

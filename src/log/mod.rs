@@ -24,7 +24,7 @@ mod varint;
 #[cfg(test)]
 mod tests;
 
-pub use commit::{Found, Log, Room, Stretch};
+pub use commit::{Found, Located, Log, Room, Stretch};
 pub use disk::{DiskRequest, FileNumber, Image, LogName, Placed, ReadError, ReadId};
 pub use layout::{BLOCK, BatchWriter, RECORD_OVERHEAD, Record};
 pub use recovery::{RecoveryError, recover};

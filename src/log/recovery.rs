@@ -12,10 +12,9 @@
 //! once more.
 
 use super::commit::Found;
-use super::disk::{FileNumber, Image, ReadError};
+use super::disk::{Image, ReadError};
 use super::layout::{BLOCK, BatchHeader, NoSegment, Record, SegmentHeader, Sums, VERSION};
 use super::segment::{FreeFile, Segment};
-use crate::base::Lsn;
 
 /// Why a log can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +57,10 @@ pub fn recover(
     let mut segments = Vec::new();
     for (file, size) in image.files() {
         found.next_file = found.next_file.max(file.0 + 1);
+        // A file may have been cut short by a check of the file system: batches are in whole blocks.
+        let size = size - size % BLOCK as u64;
         let free = FreeFile { file, size };
-        match read_header(group, image, file, size)? {
+        match read_header(group, image, &free)? {
             Header::Of(header) => segments.push((header, free)),
             Header::None => found.unused.push(free),
             Header::Unknown => {
@@ -81,8 +82,10 @@ pub fn recover(
         expected: None,
         sums: None,
     };
-    for (header, file) in &segments {
-        scan.segment(image, header, *file, &mut visit);
+    for (at, (header, file)) in segments.iter().enumerate() {
+        let next = segments.get(at + 1);
+        let until = next.map_or(u64::MAX, |(next, _)| next.first_sequence);
+        scan.segment(image, header, *file, until, &mut visit);
     }
     Ok(scan.finish())
 }
@@ -97,35 +100,69 @@ enum Header {
 fn read_header(
     group: u32,
     image: &mut impl Image,
-    file: FileNumber,
-    size: u64,
+    file: &FreeFile,
 ) -> Result<Header, RecoveryError> {
-    if size < BLOCK as u64 {
+    if file.size < BLOCK as u64 {
         return Ok(Header::None);
     }
     let mut block = vec![0; BLOCK];
-    image.read(file, 0, &mut block)?;
+    image.read(file.file, 0, &mut block)?;
     match SegmentHeader::read(&block) {
         Ok(header) if header.group != group => Err(RecoveryError::Foreign {
-            file: file.0,
+            file: file.file.0,
             found: header.group,
             expected: group,
         }),
         Ok(header) => Ok(Header::Of(header)),
-        Err(NoSegment::Unused) => Ok(Header::None),
-        Err(NoSegment::Unknown) => Ok(Header::Unknown),
         Err(NoSegment::Newer(found)) => {
-            let file = file.0;
+            let file = file.file.0;
             Err(RecoveryError::Newer { file, found })
         }
+        Err(reason) => {
+            let may_be_begun = reason == NoSegment::Unused || SegmentHeader::may_be_begun(&block);
+            let is_torn = may_be_begun && !holds_two(image, file, reason)?;
+            Ok(if is_torn {
+                Header::None
+            } else {
+                Header::Unknown
+            })
+        }
     }
+}
+
+/// Whether a file without a segment header holds more than the write that was to begin it: then the
+/// header was there once.
+fn holds_two(
+    image: &mut impl Image,
+    file: &FreeFile,
+    reason: NoSegment,
+) -> Result<bool, RecoveryError> {
+    let mut block = vec![0; BLOCK];
+    let last = file.size - BLOCK as u64;
+    let first = BLOCK as u64;
+    if first > last {
+        return Ok(false);
+    }
+    image.read(file.file, first, &mut block)?;
+    let is_empty = block.iter().all(|byte| *byte == 0);
+    let Some(stride) = BatchHeader::guess_stride(&block) else {
+        return Ok(!is_empty && reason != NoSegment::Unused);
+    };
+    let second = first + stride as u64;
+    if second > last {
+        return Ok(false);
+    }
+    image.read(file.file, second, &mut block)?;
+    Ok(BatchHeader::guess_stride(&block).is_some())
 }
 
 /// The oldest epoch that is needed, as the last batch says. A file that was given up may still hold
 /// its old life, if a crash met the write that was to begin the next.
 fn oldest_epoch(image: &mut impl Image, segments: &[(SegmentHeader, FreeFile)]) -> u64 {
     let mut oldest = 0;
-    for (header, file) in segments.iter().rev() {
+    // One alone is the youngest.
+    let others = segments.len() > 1;
+    for (header, file) in segments.iter().rev().filter(|_| others) {
         oldest = oldest.max(header.oldest_epoch);
         let mut reader = Reader::new(image, file);
         let mut any = false;
@@ -151,62 +188,94 @@ struct Scan {
 }
 
 impl Scan {
+    /// `until`: the sequence with which the next segment begins.
     fn segment(
         &mut self,
         image: &mut impl Image,
         header: &SegmentHeader,
         file: FreeFile,
+        until: u64,
         visit: &mut impl FnMut(Record<'_>),
     ) {
+        self.begin_segment(header);
         let mut segment = Segment::new(file, header.epoch, header.key, header.first_lsn);
         let mut reader = Reader::new(image, &file);
         let mut at = BLOCK as u64;
         while let Some((batch, sums)) = reader.next_valid(header, &mut at) {
-            let offset = at;
+            // The write of a process that had gone arrived after its successor had recovered.
+            if batch.sequence >= until {
+                break;
+            }
+            self.check_order(&batch, at, &mut segment);
+            let records = reader.view(at, batch.length as usize);
+            if let Some(bytes) = records {
+                batch.records(bytes).for_each(&mut *visit);
+            }
+            segment.note_batch(batch.first_lsn, at);
+            segment.total += batch.live;
             at += batch.stride() as u64;
-            let expected = *self.expected.get_or_insert(header.first_sequence);
-            let lost = expected..batch.sequence.min(batch.durable_upto + 1);
-            if !lost.is_empty() {
-                segment.damaged = true;
-                self.report_lost(file, offset, lost.end - lost.start);
-            }
-            let linked = self
-                .sums
-                .is_none_or(|before| before.outer == batch.previous);
-            if batch.sequence == expected && !linked {
-                segment.damaged = true;
-                let line = format!(
-                    "log file {}: the batch at {offset} does not follow the one before it",
-                    file.file.0
-                );
-                self.found.damage.push(line);
-            }
-            let bytes = reader.view(offset, batch.length as usize);
-            if let Some(records) = bytes.and_then(|bytes| batch.records(sums, bytes)) {
-                records.for_each(&mut *visit);
-            }
-            segment.note_batch(batch.first_lsn, offset);
             segment.durable = at;
             self.expected = Some(batch.sequence + 1);
             self.sums = Some(sums);
             self.found.sequence = batch.sequence;
             self.found.next_lsn = self.found.next_lsn.max(batch.end_lsn);
         }
+        if let Some(error) = reader.error {
+            segment.damaged = true;
+            self.found.damage.push(error.to_string());
+        }
         self.found.segments.push_back(segment);
     }
 
-    fn report_lost(&mut self, file: FreeFile, before: u64, count: u64) {
+    /// A segment was begun when all batches before it were durable.
+    fn begin_segment(&mut self, header: &SegmentHeader) {
+        let expected = *self.expected.get_or_insert(header.first_sequence);
+        self.found.next_lsn = self.found.next_lsn.max(header.first_lsn);
+        if header.first_sequence <= expected {
+            return;
+        }
+        let count = header.first_sequence - expected;
+        self.expected = Some(header.first_sequence);
+        self.sums = None;
+        self.found.sequence = header.first_sequence - 1;
+        let Some(before) = self.found.segments.back_mut() else {
+            return;
+        };
+        before.damaged = true;
+        let file = before.file.file.0;
         self.found.damage.push(format!(
-            "log file {}: {count} confirmed batches before byte {before} are damaged and left out; \
-             the file will be kept as it is",
-            file.file.0
+            "log file {file}: {count} confirmed batches at its end or behind it are damaged and left out; \
+             the file will be kept as it is"
         ));
+    }
+
+    /// Compares a batch with the one before it.
+    fn check_order(&mut self, batch: &BatchHeader, offset: u64, segment: &mut Segment) {
+        let expected = self.expected.unwrap_or(batch.sequence);
+        let file = segment.file.file.0;
+        let lost = expected..batch.sequence.min(batch.durable_upto + 1);
+        if !lost.is_empty() {
+            segment.damaged = true;
+            let count = lost.end - lost.start;
+            self.found.damage.push(format!(
+                "log file {file}: {count} confirmed batches before byte {offset} are damaged and left out; \
+                 the file will be kept as it is"
+            ));
+        }
+        let linked = self
+            .sums
+            .is_none_or(|before| before.outer == batch.previous);
+        if batch.sequence == expected && !linked {
+            segment.damaged = true;
+            self.found.damage.push(format!(
+                "log file {file}: the batch at {offset} does not follow the one before it"
+            ));
+        }
     }
 
     fn finish(self) -> Found {
         let mut found = self.found;
         found.sums = self.sums.unwrap_or_default();
-        found.next_lsn = found.next_lsn.max(Lsn::FIRST);
         found
     }
 }
@@ -215,8 +284,14 @@ impl Scan {
 struct Reader<'a, I> {
     image: &'a mut I,
     file: FreeFile,
+    /// Where `bytes` are from, and how many of them are.
     start: u64,
+    filled: usize,
     bytes: Vec<u8>,
+    /// Up to here the disk fails somewhere: no more is read at once than is needed.
+    careful_until: u64,
+    /// The first failure.
+    error: Option<ReadError>,
 }
 
 impl<'a, I: Image> Reader<'a, I> {
@@ -228,7 +303,10 @@ impl<'a, I: Image> Reader<'a, I> {
             image,
             file: *file,
             start: 0,
+            filled: 0,
             bytes: Vec::new(),
+            careful_until: 0,
+            error: None,
         }
     }
 
@@ -238,7 +316,7 @@ impl<'a, I: Image> Reader<'a, I> {
         while *at < self.file.size {
             if let Some((batch, sums)) = self.header(segment, *at) {
                 let bytes = self.view(*at, batch.length as usize);
-                if bytes.is_some_and(|bytes| batch.records(sums, bytes).is_some()) {
+                if bytes.is_some_and(|bytes| batch.is_whole(sums, bytes)) {
                     return Some((batch, sums));
                 }
             }
@@ -255,23 +333,46 @@ impl<'a, I: Image> Reader<'a, I> {
 
     /// Bytes of the file; none if the disk doesn't give them.
     fn view(&mut self, at: u64, len: usize) -> Option<&[u8]> {
-        let end = self.start + self.bytes.len() as u64;
+        let end = self.start + self.filled as u64;
         if at < self.start || at + len as u64 > end {
             let wanted = (len as u64).next_multiple_of(BLOCK as u64);
             let size = wanted.max(Self::WINDOW).min(self.file.size - at);
-            if !self.fill(at, size) && (size <= wanted || !self.fill(at, wanted)) {
-                self.bytes.clear();
+            let is_read = at >= self.careful_until && self.fill(at, size);
+            if !is_read && at >= self.careful_until {
+                self.careful_until = at + size;
+            }
+            if !is_read && !self.fill(at, wanted) {
                 return None;
             }
         }
         let from = (at - self.start) as usize;
-        self.bytes.get(from..from + len)
+        self.bytes[..self.filled].get(from..from + len)
     }
 
+    /// Reads `size` bytes from `at` on, but for those that are there.
     fn fill(&mut self, at: u64, size: u64) -> bool {
-        self.bytes.resize(size as usize, 0);
+        let size = size as usize;
+        let from = at.checked_sub(self.start).map(|from| from as usize);
+        let kept = match from {
+            Some(from) if from < self.filled => {
+                self.bytes.copy_within(from..self.filled, 0);
+                self.filled - from
+            }
+            _ => 0,
+        };
+        if self.bytes.len() < size {
+            let before = std::mem::replace(&mut self.bytes, vec![0; size]);
+            self.bytes[..kept].copy_from_slice(&before[..kept]);
+        }
         self.start = at;
-        let read = self.image.read(self.file.file, at, &mut self.bytes);
-        read.is_ok()
+        self.filled = kept;
+        let rest = &mut self.bytes[kept..size];
+        match self.image.read(self.file.file, at + kept as u64, rest) {
+            Ok(()) => self.filled = size,
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+        self.filled == size
     }
 }

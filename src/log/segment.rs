@@ -63,13 +63,17 @@ impl Segment {
         }
     }
 
-    /// Bytes that nobody needs any more, by count of what is alive.
+    /// Bytes that nobody needs any more, by count of what is alive: of the batches, and all that is
+    /// behind the last one when none will follow.
     pub(super) fn garbage(&self) -> u64 {
-        if self.total == 0 {
-            return self.used;
-        }
-        let dead = u128::from(self.total - self.live);
-        (u128::from(self.used) * dead / u128::from(self.total)) as u64
+        let dead = match self.total {
+            0 => self.durable,
+            total => {
+                let dead = u128::from(self.durable) * u128::from(total - self.live);
+                (dead / u128::from(total)) as u64
+            }
+        };
+        dead + self.used.saturating_sub(self.durable)
     }
 
     /// The durable bytes from index entry `from` on: up to the first entry that is `least` bytes

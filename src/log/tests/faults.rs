@@ -1,0 +1,153 @@
+//! Full disks, failing reads, and files that were never a log.
+
+use super::*;
+use crate::base::limits;
+
+#[test]
+fn a_full_disk_leaves_a_reserve_and_is_asked_again() {
+    let (mut disk, mut log) = fresh();
+    disk.append(&mut log, &[b"x"]).expect("room");
+    let least = limits::SEGMENT_BYTES_MIN as usize - 3 * BLOCK;
+    assert_eq!(log.free.len(), limits::FREE_FILES_MIN);
+    let payload = vec![2; least];
+    disk.append(&mut log, &[&payload]).expect("room");
+    disk.is_full = true;
+    // What matters less gets all but the last free file.
+    disk.append(&mut log, &[&payload]).expect("room");
+    assert!(log.is_full());
+    assert_eq!(log.free.len(), 1);
+    assert!(log.room(least, 1, disk.now).is_none());
+    assert!(
+        log.next_request().is_none(),
+        "it is not asked again and again"
+    );
+    // What matters more gets that, and then there is none.
+    let (before, _) = disk.recovered();
+    disk.append(&mut log, &[&payload]).expect("the reserve");
+    assert!(log.room(least, 0, disk.now).is_none());
+    disk.now = disk.now + limits::DISK_RETRY;
+    assert_eq!(log.next_timer(), Some(disk.now));
+    assert!(log.room(least, 0, disk.now).is_none());
+    disk.serve(&mut log);
+    assert!(log.is_full());
+    // What was given up can be used again without the disk's help.
+    for lsn in 0..log.upcoming_lsn().0 {
+        log.forget(Lsn(lsn));
+    }
+    disk.append(&mut log, &[b"small"]).expect("a block is left");
+    assert!(log.room(least, 0, disk.now).is_some());
+    disk.is_full = false;
+    let mut log = disk.restarted(6);
+    disk.append(&mut log, &[&payload]).expect("room");
+    assert!(before.len() < 4);
+}
+
+#[test]
+fn a_disk_that_fails_to_read_is_reported_and_no_file_is_removed() {
+    let (mut disk, mut log) = fresh();
+    for size in [100, 200_000, 900_000, 500_000, 30, 3_000_000, 40] {
+        let payload = Dice(size as u64).bytes(size);
+        disk.append(&mut log, &[&payload]).expect("room");
+    }
+    let written: Vec<FileNumber> = log.segments.iter().map(|one| one.file.file).collect();
+    let (all, _) = disk.recovered();
+    let mut whole = Reading::new(&disk);
+    whole.recover().expect("nothing fails");
+    let mut failed = 0;
+    for failing in 0..whole.reads {
+        let mut image = Reading::new(&disk);
+        image.failing = Some(failing);
+        let Ok((records, found)) = image.recover() else {
+            failed += 1;
+            continue;
+        };
+        // A large read that fails is tried again as a small one.
+        assert!(records == all, "read {failing}");
+        assert_eq!(found.unused.len() + written.len(), disk.files.len());
+        let mut log = Log::resume(GROUP, 3, found);
+        while let Some(request) = log.next_request() {
+            if let DiskRequest::Remove { file } = request {
+                assert!(!written.contains(&file));
+            }
+        }
+    }
+    assert!(failed > 0, "headers must be readable");
+    for file in &written {
+        let len = disk.files[file].len() as u64;
+        for at in (BLOCK as u64..len).step_by(151 * BLOCK) {
+            let mut image = Reading::new(&disk);
+            image.unreadable = Some((*file, at..at + 1));
+            let (records, found) = image.recover().expect("headers can be read");
+            assert!(!found.damage.is_empty(), "byte {at} of {file:?}");
+            assert!(records.len() + 1 >= all.len());
+            let segment = found.segments.iter().find(|one| one.file.file == *file);
+            assert!(segment.is_some_and(|one| one.damaged));
+            assert!(image.reads < 2500, "{} reads", image.reads);
+        }
+    }
+}
+
+#[test]
+fn recovery_reads_a_file_about_once() {
+    let (mut disk, mut log) = fresh();
+    for _ in 0..20 {
+        disk.append(&mut log, &[&vec![7; 1_500_000]]).expect("room");
+    }
+    let mut image = Reading::new(&disk);
+    image.recover().expect("it is ours");
+    let size: u64 = image.files().iter().map(|(_, size)| size).sum();
+    let last = log.segments.back().map_or(0, |last| last.file.size);
+    assert!(
+        image.bytes <= size + last + size / 16,
+        "{} of {size}",
+        image.bytes
+    );
+}
+
+#[test]
+fn bytes_that_were_never_a_log_do_no_harm() {
+    let mut dice = Dice(8);
+    let (mut base, mut log) = fresh();
+    for size in [10, 5000, 70_000, 300] {
+        let payload = dice.bytes(size);
+        base.append(&mut log, &[&payload, b"x"]).expect("room");
+    }
+    let small = 30 * BLOCK;
+    for bytes in base.files.values_mut() {
+        bytes.truncate(small);
+    }
+    for round in 0..200 {
+        let mut disk = base.clone();
+        for bytes in disk.files.values_mut() {
+            for _ in 0..dice.below(5) {
+                let (at, to) = (dice.below(small), dice.below(small));
+                let len = dice.below(small - at.max(to));
+                match dice.below(4) {
+                    0 => bytes.copy_within(at..at + len, to),
+                    1 => bytes[at..at + len].copy_from_slice(&dice.bytes(len)),
+                    2 => bytes[at..at + len].fill(0),
+                    _ => bytes[at / BLOCK * BLOCK] ^= 1 << dice.below(8),
+                }
+            }
+            if dice.one_in(4) {
+                bytes.truncate(dice.below(small));
+            }
+        }
+        if round % 10 == 0 {
+            let len = dice.below(small);
+            disk.files.insert(FileNumber(50), dice.bytes(len));
+        }
+        let mut image = Reading::new(&disk);
+        for (file, bytes) in &disk.files {
+            image.cut.insert(*file, bytes.len());
+        }
+        let Ok((records, _)) = image.recover() else {
+            continue;
+        };
+        assert!(records.len() <= 8);
+        let mut log = disk.restarted(round);
+        disk.append(&mut log, &[b"after"]).expect("room");
+        let (records, _) = disk.recovered();
+        assert_eq!(records.last().map(Vec::as_slice), Some(&b"after"[..]));
+    }
+}
