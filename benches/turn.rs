@@ -12,7 +12,8 @@ use divan::{AllocProfiler, Bencher};
 use leveret::amqp::frame::PROTOCOL_HEADER;
 use leveret::amqp::{content, method};
 use leveret::base::{CoreId, Settings, Time};
-use leveret::broker::{Core, SessionIndex};
+use leveret::broker::{Core, SessionIndex, Stored};
+use leveret::model::Definitions;
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -39,7 +40,9 @@ struct Bench {
 
 impl Bench {
     fn new(body_bytes: usize, no_ack: bool) -> Self {
-        let core = Core::new(CoreId(0), 1, Arc::new(Settings::default()), 7);
+        let definitions = Definitions::new(7);
+        let stored = Stored::nothing(CoreId(0), &definitions);
+        let core = Core::new(CoreId(0), 1, Arc::new(Settings::default()), 7, stored);
         let mut bench = Self {
             core,
             publisher: SessionIndex(0),

@@ -1,22 +1,43 @@
-//! The catalog, on core 0: puts changes of the topology in one order, and answers whoever asked for
-//! one when every core has carried it out.
+//! The catalog, on core 0: puts changes of the topology in one order, has what is durable written to
+//! the definition log, and answers whoever asked for a change when every core has carried it out.
+//!
+//! ```text
+//!   request ──► decide ──► definition log ──► broadcast, numbered ──► applied everywhere ──► answer
+//! ```
+//!
+//! It decides on a topology of its own, which is ahead of those that messages are routed by: nothing is
+//! published to a queue that a crash would take back.
 
 use std::collections::VecDeque;
 
-use crate::base::{CoreId, QueueId, SessionId};
+use super::definition_log::DefinitionLog;
+use crate::base::{CoreId, Lsn, QueueId, SessionId};
 use crate::mail::{self, NumberedChange, Outbox, ToSession};
 use crate::model::decide::{Answer, Decision, NameSource, Request, decide};
-use crate::model::{Change, Topology};
+use crate::model::{Change, DefinitionRecord, Topology};
 
 /// The catalog.
 pub(super) struct Catalog {
     names: NameSource,
+    /// What has been decided.
+    topology: Topology,
+    /// What of that is durable, or on its way to be.
+    pub(super) log: DefinitionLog,
+    /// Decisions that wait until all before this LSN is durable.
+    decided: VecDeque<(Lsn, Decided)>,
     /// The number of the last change.
     last: u64,
     /// For each core, the last change it has carried out.
     applied: Vec<u64>,
     /// Answers that wait for changes to be carried out, in their order.
     waiting: VecDeque<Waiting>,
+}
+
+/// Changes that are yet to be told to the cores.
+struct Decided {
+    changes: Vec<Change>,
+    to: Asker,
+    answer: mail::Answer,
 }
 
 /// An answer that waits.
@@ -40,9 +61,13 @@ enum Asker {
 }
 
 impl Catalog {
-    pub(super) fn new(cores: u16, seed: u64) -> Self {
+    /// The catalog of a topology as every core begins with it.
+    pub(super) fn new(cores: u16, seed: u64, topology: Topology, log: DefinitionLog) -> Self {
         Self {
             names: NameSource::new(seed),
+            topology,
+            log,
+            decided: VecDeque::new(),
             last: 0,
             applied: vec![0; usize::from(cores)],
             waiting: VecDeque::new(),
@@ -55,14 +80,12 @@ impl Catalog {
         session: SessionId,
         channel: u16,
         request: &Request,
-        topology: &Topology,
         outbox: &mut Outbox,
-    ) -> Vec<NumberedChange> {
-        match decide(topology, request, &mut self.names) {
+    ) {
+        match decide(&self.topology, request, &mut self.names) {
             Err(error) => {
                 let answer = mail::Answer::Refused(error);
                 send(session, channel, answer, outbox);
-                Vec::new()
             }
             Ok(Decision { changes, answer }) => {
                 let answer = match answer {
@@ -71,7 +94,8 @@ impl Catalog {
                     }
                     Answer::Done | Answer::Refused => mail::Answer::Done,
                 };
-                self.publish(changes, Asker::Channel(session, channel), answer, outbox)
+                let to = Asker::Channel(session, channel);
+                self.decided(changes, to, answer, outbox);
             }
         }
     }
@@ -83,63 +107,87 @@ impl Catalog {
         queue: QueueId,
         touched: Option<u64>,
         asked_by: Option<(SessionId, u16)>,
-        topology: &Topology,
         outbox: &mut Outbox,
-    ) -> Vec<NumberedChange> {
+    ) {
         let request = Request::DeleteQueue {
             id: queue,
             unless_touched_since: touched,
         };
-        let decision = decide(topology, &request, &mut self.names);
         let Ok(Decision {
             changes,
             answer: Answer::Done,
-        }) = decision
+        }) = decide(&self.topology, &request, &mut self.names)
         else {
             let unfreeze = NumberedChange::Unfreeze(queue);
-            if owner == outbox.own() {
-                return vec![unfreeze];
-            }
             outbox.to(owner).to_replica.push(unfreeze);
-            return Vec::new();
+            return;
         };
         let answer = mail::Answer::Removed { messages: 0 };
-        let asker = match asked_by {
+        let to = match asked_by {
             Some((session, channel)) => Asker::Channel(session, channel),
             None => Asker::Owner(owner, queue),
         };
-        self.publish(changes, asker, answer, outbox)
+        self.decided(changes, to, answer, outbox);
     }
 
-    /// Numbers the changes and sends them to the other cores; what is returned is for this one.
-    fn publish(
+    /// Takes decided changes over, and has the durable ones written.
+    fn decided(
         &mut self,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
         to: Asker,
         answer: mail::Answer,
         outbox: &mut Outbox,
-    ) -> Vec<NumberedChange> {
-        let first = self.last + 1;
-        let mut numbered = Vec::with_capacity(changes.len());
-        for change in changes {
-            self.last += 1;
-            let number = self.last;
-            numbered.push(NumberedChange::Change { number, change });
+    ) {
+        for change in &mut changes {
+            if let Change::CreateQueue { definition, .. } = change
+                && definition.durable
+            {
+                definition.incarnation = self.log.next_incarnation();
+            }
+            if let Some(record) = DefinitionRecord::of(change, &self.topology) {
+                self.log.append(&record);
+            }
+            self.topology.apply(change);
         }
-        let own = outbox.own();
-        for core in outbox.cores().filter(|core| *core != own) {
-            outbox.to(core).to_replica.extend(numbered.iter().cloned());
-        }
-        // Even what changed nothing waits for the changes before it: the asker may rely on them.
-        self.waiting.push_back(Waiting {
-            first,
-            last: self.last,
-            messages_deleted: 0,
+        // What isn't durable doesn't overtake what is.
+        let decided = Decided {
+            changes,
             to,
             answer,
-        });
-        self.answer(outbox);
-        numbered
+        };
+        self.decided.push_back((self.log.upcoming_lsn(), decided));
+        self.publish(outbox);
+    }
+
+    /// Numbers the changes that are durable, or need not be, and sends them to every core.
+    pub(super) fn publish(&mut self, outbox: &mut Outbox) {
+        let durable = self.log.durable_lsn();
+        while let Some((_, decided)) = self.decided.pop_front_if(|(lsn, _)| *lsn <= durable) {
+            let first = self.last + 1;
+            let mut numbered = Vec::with_capacity(decided.changes.len());
+            for change in decided.changes {
+                self.last += 1;
+                let number = self.last;
+                numbered.push(NumberedChange::Change { number, change });
+            }
+            for core in outbox.cores() {
+                outbox.to(core).to_replica.extend(numbered.iter().cloned());
+            }
+            // Even what changed nothing waits for the changes before it: the asker may rely on them.
+            self.waiting.push_back(Waiting {
+                first,
+                last: self.last,
+                messages_deleted: 0,
+                to: decided.to,
+                answer: decided.answer,
+            });
+            self.answer(outbox);
+        }
+    }
+
+    /// How large a buffer the next batch of the definition log needs, if it is time for one.
+    pub(super) fn next_commit(&mut self, now: crate::base::Time) -> Option<usize> {
+        self.log.next_commit(&self.topology, now)
     }
 
     /// A core has carried out a change.

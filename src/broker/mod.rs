@@ -10,8 +10,10 @@
 //! ```
 
 mod catalog;
+mod definition_log;
 mod postman;
 mod sessions;
+mod storage;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,8 @@ use crate::model::Topology;
 use crate::session::{Output, Scratch, Session, SessionContext};
 use crate::shard::Shard;
 
+pub use self::definition_log::RecoveredDefinitions;
+pub use self::storage::Stored;
 pub use crate::session::SocketFate;
 
 /// A place in the core's table of sessions, valid from [`Core::connect`] until the runtime has called
@@ -57,19 +61,26 @@ pub struct Core {
 }
 
 impl Core {
-    /// A broker core that knows the vhosts of `settings` and nothing else. `seed` feeds hash tables
-    /// and generated names; give each core the same one.
-    pub fn new(core: CoreId, cores: u16, settings: Arc<Settings>, seed: u64) -> Self {
-        let topology = Topology::new(&settings.vhosts, seed);
+    /// A broker core that knows the vhosts of `settings` and what is stored. `seed` feeds hash tables,
+    /// generated names and the keys of logs; draw it at random and give each core the same one.
+    pub fn new(
+        core: CoreId,
+        cores: u16,
+        settings: Arc<Settings>,
+        seed: u64,
+        stored: Stored<'_>,
+    ) -> Self {
+        let mut notices = Notices::default();
+        let (topology, shard, catalog) = stored.restore(core, cores, &settings, seed, &mut notices);
         Self {
             id: core,
             topology,
             outbox: Outbox::new(core, cores),
-            shard: Shard::default(),
-            catalog: (core == CoreId::CATALOG).then(|| Catalog::new(cores, seed)),
+            shard,
+            catalog,
             sessions: Sessions::new(core),
             scratch: Scratch::default(),
-            notices: Notices::default(),
+            notices,
             alarms: Alarms::default(),
             timers: BTreeSet::new(),
             spare: None,
@@ -180,10 +191,14 @@ impl Core {
 
     /// The next session whose output or fate may have changed since it was last named here.
     pub fn next_dirty(&mut self) -> Option<SessionIndex> {
-        let index = self.sessions.next_dirty()?;
-        let now = self.now;
-        self.with_clean_session(now, index, |session, context| session.end_turn(context));
-        Some(index)
+        while let Some((index, has_socket)) = self.sessions.next_dirty() {
+            let now = self.now;
+            self.with_clean_session(now, index, |session, context| session.end_turn(context));
+            if has_socket {
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// What is to be written to the session's socket, and what is to become of it.
@@ -201,7 +216,8 @@ impl Core {
 
     /// When [`Core::expire`] wants to be called next.
     pub fn next_timer(&self) -> Option<Time> {
-        self.timers.first().map(|(time, _)| *time)
+        let session = self.timers.first().map(|(time, _)| *time);
+        session.into_iter().chain(self.storage_timer()).min()
     }
 
     /// Handles every timer that is due.

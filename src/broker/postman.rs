@@ -101,30 +101,24 @@ impl Core {
         let Some(catalog) = &mut self.catalog else {
             return;
         };
-        let (topology, outbox) = (&self.topology, &mut self.outbox);
-        let changes = match record {
+        let outbox = &mut self.outbox;
+        match record {
             ToCatalog::Request {
                 session,
                 channel,
                 request,
-            } => catalog.request(session, channel, &request, topology, outbox),
+            } => catalog.request(session, channel, &request, outbox),
             ToCatalog::DeleteQueue {
                 owner,
                 queue,
                 touched,
                 asked_by,
-            } => catalog.delete_queue(owner, queue, touched, asked_by, topology, outbox),
+            } => catalog.delete_queue(owner, queue, touched, asked_by, outbox),
             ToCatalog::Applied {
                 core,
                 number,
                 messages_deleted,
-            } => {
-                catalog.applied(core, number, messages_deleted, outbox);
-                return;
-            }
-        };
-        for change in &changes {
-            self.carry_out(change);
+            } => catalog.applied(core, number, messages_deleted, outbox),
         }
     }
 

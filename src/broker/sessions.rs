@@ -107,12 +107,13 @@ impl Sessions {
         }
     }
 
-    pub(super) fn next_dirty(&mut self) -> Option<SessionIndex> {
+    /// The next one, and whether it has a socket still: one without may have a turn to end as well.
+    pub(super) fn next_dirty(&mut self) -> Option<(SessionIndex, bool)> {
         while let Some(index) = self.dirty.pop() {
             let place = &mut self.places[index.0 as usize];
             place.is_dirty = false;
-            if place.session.is_some() && !place.socket_is_gone {
-                return Some(index);
+            if place.session.is_some() {
+                return Some((index, !place.socket_is_gone));
             }
         }
         None

@@ -14,6 +14,7 @@ use super::*;
 use crate::amqp::content;
 use crate::amqp::frame::PROTOCOL_HEADER;
 use crate::amqp::method;
+use crate::model::Definitions;
 
 /// A client: what it has to say, and what it was told.
 struct Client {
@@ -38,7 +39,11 @@ impl World {
         let settings = Arc::new(Settings::default());
         Self {
             cores: (0..cores)
-                .map(|core| Core::new(CoreId(core), cores, Arc::clone(&settings), 7))
+                .map(|core| {
+                    let definitions = Definitions::new(7);
+                    let stored = Stored::nothing(CoreId(core), &definitions);
+                    Core::new(CoreId(core), cores, Arc::clone(&settings), 7, stored)
+                })
                 .collect(),
             rings: BTreeMap::new(),
             clients: Vec::new(),

@@ -39,6 +39,13 @@ pub struct MessageSpan {
     persistent: bool,
 }
 
+impl MessageSpan {
+    /// Whether the publisher asked for delivery mode 2.
+    pub fn persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
 impl<R> Default for Batch<R> {
     fn default() -> Self {
         Self {

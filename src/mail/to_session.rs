@@ -76,6 +76,8 @@ pub enum Ease {
     Portions,
     /// Less often as well: the queue could catch up.
     Rests,
+    /// Hardly at all: the disk has more to write than it should.
+    Waits,
 }
 
 /// A message for a consumer.

@@ -88,15 +88,18 @@ impl Definitions {
     }
 
     /// Gives the queues of cores that aren't there any more to others: of `cores`, at least 1. Returns
-    /// whether any queue has moved, so that the log should be written anew.
-    pub fn rehome(&mut self, cores: u16) -> bool {
-        let mut has_moved = false;
-        for queue in self.queues.iter_mut() {
-            let owner = CoreId(queue.owner.0 % cores);
-            has_moved |= owner != queue.owner;
-            queue.owner = owner;
+    /// the incarnations of those that have moved, with the cores that they were on.
+    pub fn rehome(&mut self, cores: u16) -> Vec<(u64, CoreId)> {
+        let mut moved = Vec::new();
+        for queue in self
+            .queues
+            .iter_mut()
+            .filter(|queue| queue.owner.0 >= cores)
+        {
+            moved.push((queue.incarnation, queue.owner));
+            queue.owner = CoreId(queue.owner.0 % cores);
         }
-        has_moved
+        moved
     }
 
     /// Creates all of it in a topology that has the vhosts and nothing but the predeclared exchanges.
@@ -694,15 +697,15 @@ mod tests {
             let name = format!("q{owner}");
             queue_in("/", &name, u64::from(owner) + 1, owner)
         }));
-        assert!(!definitions.rehome(6));
-        assert!(definitions.rehome(4));
+        assert!(definitions.rehome(6).is_empty());
+        assert!(!definitions.rehome(4).is_empty());
         let owners: Vec<_> = definitions
             .queues
             .iter()
             .map(|queue| queue.owner.0)
             .collect();
         assert_eq!(owners, [0, 1, 2, 3, 0, 1]);
-        assert!(!definitions.rehome(4));
+        assert!(definitions.rehome(4).is_empty());
     }
 
     #[test]

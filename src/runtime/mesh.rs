@@ -27,7 +27,7 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam_utils::CachePadded;
 
@@ -52,6 +52,7 @@ pub(crate) fn mesh(cores: u16) -> io::Result<(Arc<Beds>, Vec<Links>)> {
         cores: made.into_boxed_slice(),
         stopping: AtomicBool::new(false),
         alarms: AtomicU8::new(Alarms::default().to_bits()),
+        full: AtomicU64::new(0),
         busy: AtomicUsize::new(usize::from(cores)),
     });
     let mut links: Vec<Links> = (0..cores)
@@ -215,6 +216,8 @@ pub(crate) struct Beds {
     stopping: AtomicBool,
     /// [`Alarms::to_bits`]
     alarms: AtomicU8,
+    /// A bit for each core whose log has no room on the disk.
+    full: AtomicU64,
     /// Cores that still have connections to close.
     busy: AtomicUsize,
 }
@@ -254,9 +257,24 @@ impl Beds {
         self.rouse_all();
     }
 
+    /// Tells every core whether the log of `core` has room on the disk.
+    pub(crate) fn set_full(&self, core: CoreId, is_full: bool) {
+        let bit = 1 << core.0;
+        if is_full {
+            self.full.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            self.full.fetch_and(!bit, Ordering::AcqRel);
+        }
+        self.rouse_all();
+    }
+
     /// What the broker is short of.
     pub(crate) fn alarms(&self) -> Alarms {
-        Alarms::from_bits(self.alarms.load(Ordering::Acquire))
+        let measured = Alarms::from_bits(self.alarms.load(Ordering::Acquire));
+        Alarms {
+            disk: measured.disk || self.full.load(Ordering::Acquire) != 0,
+            ..measured
+        }
     }
 
     /// A core has closed its last connection while stopping; called once a core.

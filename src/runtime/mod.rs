@@ -6,6 +6,7 @@
 //! each core:  turn ── mesh (rings to the other cores) ── ring
 //!               ├──── socket, ready (what clients send and are sent), blocked (by an alarm)
 //!               ├──── listener (new connections)
+//!               ├──── disk (the logs' files)
 //!               └──── nap (parking), clock
 //! one thread: signals      one thread: monitor (alarms) ─► memory
 //! ```
@@ -13,6 +14,7 @@
 mod blocked;
 mod clock;
 mod data_dir;
+mod disk;
 mod environment;
 mod listener;
 mod memory;
@@ -21,6 +23,7 @@ mod monitor;
 mod nap;
 mod placement;
 mod ready;
+mod recover;
 mod ring;
 mod signals;
 mod socket;
@@ -31,6 +34,7 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::task::Poll;
@@ -41,14 +45,18 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder};
 
 use self::clock::Clock;
 use self::data_dir::DataDir;
+use self::disk::Disk;
 use self::listener::Listeners;
 use self::mesh::Links;
 use self::monitor::Monitor;
 use self::ready::ReadyList;
+use self::recover::recover;
 use self::turn::Turn;
 use crate::base::{CoreId, Settings};
-use crate::broker::Core;
+use crate::broker::{Core, RecoveredDefinitions, Stored};
 use crate::config::Options;
+use crate::model::Definitions;
+use crate::shard::Recovered;
 
 /// How long glommio lets tasks run before it looks at I/O. Our turns end by themselves, long before
 /// this; and it must not fire: if it does so before the first task runs (the thread may lose its CPU
@@ -79,6 +87,45 @@ pub enum StartError {
     DataDirectoryInUse {
         /// As given.
         dir: String,
+    },
+    /// The data directory was written by a later version.
+    #[error(
+        "data directory {dir} has format {found}, this Leveret knows up to {known}: start the version that wrote it, \
+         or choose another with --data-dir"
+    )]
+    DataDirectoryNewer {
+        /// As given.
+        dir: String,
+        /// Its format.
+        found: String,
+        /// Ours.
+        known: u32,
+    },
+    /// The data directory is something else's.
+    #[error(
+        "data directory {dir} holds a file `format` that is not Leveret's: choose another with --data-dir"
+    )]
+    DataDirectoryUnknown {
+        /// As given.
+        dir: String,
+    },
+    /// The data directory's files can't be written past the page cache.
+    #[error(
+        "data directory {dir} is on a file system without direct I/O ({source}): choose another with --data-dir"
+    )]
+    DataDirectoryBuffered {
+        /// As given.
+        dir: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What the data directory holds can't be used.
+    #[error("data directory {dir}: {reason}")]
+    Recovery {
+        /// As given.
+        dir: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// Another program listens there.
     #[error(
@@ -164,7 +211,7 @@ pub enum StartError {
 }
 
 /// Serves until a signal ends it.
-pub fn serve(options: Options) -> Result<(), StartError> {
+pub fn serve(mut options: Options) -> Result<(), StartError> {
     environment::prepare()?;
     let _data_dir = DataDir::open(&options.data_dir)?;
     let placement = placement::place(&options.cores)?;
@@ -172,9 +219,12 @@ pub fn serve(options: Options) -> Result<(), StartError> {
     let bound = listener::bind(&options, cores)?;
     let (beds, links) = mesh::mesh(cores).map_err(StartError::Mesh)?;
     let monitor = Monitor::new(&options, Arc::clone(&beds));
+    let seed = RandomState::new().build_hasher().finish();
+    let recovery = recover(&options.data_dir, cores, &mut options.settings, seed)?;
     let shared = Shared {
         settings: Arc::new(options.settings),
-        seed: RandomState::new().build_hasher().finish(),
+        data_dir: options.data_dir.into(),
+        seed,
         clock: Clock::start(),
         cores,
         nodelay: options.nodelay,
@@ -182,17 +232,28 @@ pub fn serve(options: Options) -> Result<(), StartError> {
     };
     let (started, has_started) = channel();
     let mut executors = vec![];
-    for ((links, sockets), cpu) in links.into_iter().zip(bound.per_core).zip(&placement.cpus) {
-        let started = started.clone();
-        let executor = start(shared.clone(), links, sockets, *cpu, started).map_err(|reason| {
-            StartError::Executor {
-                core: executors.len(),
-                cpu: *cpu,
-                reason,
-            }
+    let (definitions, mut definition_log) = (recovery.definitions, Some(recovery.definition_log));
+    let per_core = links.into_iter().zip(bound.per_core);
+    let stored = recovery.messages.into_iter().zip(&placement.cpus);
+    for ((links, sockets), (messages, cpu)) in per_core.zip(stored) {
+        let own = OwnCore {
+            links,
+            sockets,
+            definitions: Arc::clone(&definitions),
+            definition_log: definition_log.take(),
+            messages,
+            cpu: *cpu,
+            started: started.clone(),
+        };
+        let executor = start(shared.clone(), own).map_err(|reason| StartError::Executor {
+            core: executors.len(),
+            cpu: *cpu,
+            reason,
         })?;
         executors.push(executor);
     }
+    // They aren't needed any more once every core has its own topology.
+    drop(definitions);
     // Each core reports, or drops its sender when it fails.
     drop(started);
     let running: Vec<CoreId> = has_started.iter().collect();
@@ -221,6 +282,7 @@ pub fn serve(options: Options) -> Result<(), StartError> {
 #[derive(Clone)]
 struct Shared {
     settings: Arc<Settings>,
+    data_dir: Arc<Path>,
     seed: u64,
     clock: Clock,
     cores: u16,
@@ -228,14 +290,30 @@ struct Shared {
     spins: bool,
 }
 
-/// Starts one core on its own thread, pinned to `cpu`. It reports on `started` once it runs.
-fn start(
-    shared: Shared,
+/// What one core is given.
+struct OwnCore {
     links: Links,
     sockets: Vec<OwnedFd>,
+    definitions: Arc<Definitions>,
+    /// For the first one.
+    definition_log: Option<RecoveredDefinitions>,
+    messages: Recovered,
     cpu: usize,
+    /// To report on, once it runs.
     started: Sender<CoreId>,
-) -> Result<ExecutorJoinHandle<()>, String> {
+}
+
+/// Starts one core on its own thread, pinned to its CPU.
+fn start(shared: Shared, own: OwnCore) -> Result<ExecutorJoinHandle<()>, String> {
+    let OwnCore {
+        links,
+        sockets,
+        definitions,
+        definition_log,
+        messages,
+        cpu,
+        started,
+    } = own;
     LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
         .name("leveret")
         .io_memory(IO_MEMORY)
@@ -245,14 +323,24 @@ fn start(
             let main_task = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
             let _get_up = glommio::spawn_local(get_up_for_ever());
             let core_id = links.core();
-            let core = Core::new(core_id, shared.cores, shared.settings, shared.seed);
+            let stored = Stored {
+                definitions: &definitions,
+                definition_log,
+                messages,
+            };
+            let core = Core::new(core_id, shared.cores, shared.settings, shared.seed, stored);
+            drop(definitions);
             let listeners = Listeners::start(sockets, shared.nodelay, &main_task);
+            let disk = Disk::open(&shared.data_dir, core_id, main_task.clone()).await;
             let ready = ReadyList::new(main_task);
-            let turn = Turn::new(core, links, listeners, ready, shared.clock, shared.spins);
-            // The main thread may have given up on another core.
-            let _ = started.send(core_id);
-            drop(started);
-            turn.run().await;
+            let (clock, spins) = (shared.clock, shared.spins);
+            let turn = Turn::new(core, links, listeners, disk, ready, clock, spins);
+            turn.run(|| {
+                // The main thread may have given up on another core.
+                let _ = started.send(core_id);
+                drop(started);
+            })
+            .await;
         })
         .map_err(|error| error.to_string())
 }

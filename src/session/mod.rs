@@ -220,7 +220,7 @@ impl Session {
                 });
             }
         }
-        if self.connection.output.is_empty() {
+        if self.connection.mute || self.connection.output.is_empty() {
             // Deliveries that came too late for the client were dropped: they take no room.
             self.connection.give_credit_back(context.outbox);
         }
@@ -405,6 +405,8 @@ impl Session {
 
     /// Nothing is left of it anywhere: tells the client, if it waits for that.
     fn finish(&mut self, context: &mut SessionContext<'_>) {
+        // What was delivered to consumers that don't acknowledge is settled before it is forgotten.
+        self.connection.give_credit_back(context.outbox);
         for core in context.outbox.cores() {
             let session = self.connection.id;
             let gone = ToShard::SessionGone { session };

@@ -22,6 +22,10 @@ const BUDGET_MIN: usize = 16 * 1024;
 const REST_MIN: Duration = Duration::from_micros(20);
 /// A session that is eased for long is still read [`BUDGET_MIN`] each so often: 32 MB/s.
 const REST_MAX: Duration = Duration::from_micros(500);
+/// A session that waits for the disk is read once in so long, and if that is not enough, once in
+/// [`WAIT_MAX`]: 16 GB/s of a thousand sessions become 256 MB/s.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+const WAIT_MAX: Duration = Duration::from_millis(64);
 
 impl Default for Pace {
     fn default() -> Self {
@@ -47,7 +51,11 @@ impl Pace {
     /// A queue asks for less.
     pub(super) fn ease(&mut self, how: Ease, now: Time) {
         self.eased = true;
-        if self.budget > BUDGET_MIN {
+        if how == Ease::Waits {
+            self.budget = BUDGET_MIN;
+            self.rest = (self.rest * 2).clamp(WAIT_MIN, WAIT_MAX);
+            self.resting_until = now + self.rest;
+        } else if self.budget > BUDGET_MIN {
             self.budget = (self.budget - self.budget / 4).max(BUDGET_MIN);
         } else if how == Ease::Rests {
             self.rest = (self.rest * 2).clamp(REST_MIN, REST_MAX);
@@ -81,6 +89,19 @@ mod tests {
             pace.end_turn();
         }
         assert_eq!(pace.budget(Time(1)), BUDGET_MIN);
+    }
+
+    #[test]
+    fn who_waits_for_the_disk_is_not_read_for_a_while_and_longer_each_time() {
+        let mut pace = Pace::default();
+        let mut now = Time(1_000_000);
+        for expected in [WAIT_MIN, 2 * WAIT_MIN, 4 * WAIT_MIN] {
+            pace.ease(Ease::Waits, now);
+            pace.end_turn();
+            now = now + expected;
+            assert_eq!(pace.budget(Time(now.0 - 1)), 0);
+            assert_eq!(pace.budget(now), BUDGET_MIN);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The way from this shard to each session: how much may still be on it, and who waits for room.
 
+use std::collections::VecDeque;
+
 use crate::base::{MessageRef, QueueId, SessionId, limits};
 use crate::mail::{Deliver, Ease, NO_SLOT, Outbox, ToSession};
 use crate::model::queue::{Consumer, Sink};
@@ -22,6 +24,11 @@ struct Link {
     bytes: i64,
     /// Consumers that found no room.
     waiting: Vec<(QueueId, u32)>,
+    /// How many deliveries were sent, and how many of them have left for the socket.
+    sent: u64,
+    departed: u64,
+    /// Deliveries that are to be settled when they have left: which they were, queue and slot.
+    departing: VecDeque<(u64, QueueId, u32)>,
 }
 
 impl Links {
@@ -38,13 +45,27 @@ impl Links {
         if link.generation != session.generation {
             *link = Link {
                 generation: session.generation,
-                doublings: 0,
                 messages: limits::WINDOW_MESSAGES_MIN,
                 bytes: i64::from(limits::WINDOW_BYTES_MIN),
-                waiting: Vec::new(),
+                ..Link::default()
             };
         }
         link
+    }
+
+    /// Of those that leave for the socket with the next `messages` deliveries, the first that is to be
+    /// settled: its queue and slot.
+    pub(super) fn next_departed(
+        &mut self,
+        session: SessionId,
+        messages: u32,
+    ) -> Option<(QueueId, u32)> {
+        let link = self.link(session);
+        let departed = link.departed + u64::from(messages);
+        let (_, queue, slot) = link
+            .departing
+            .pop_front_if(|(number, ..)| *number < departed)?;
+        Some((queue, slot))
     }
 
     /// Deliveries have left for the socket; the consumers that waited for that. If there are any, the
@@ -56,6 +77,7 @@ impl Links {
         bytes: u32,
     ) -> Vec<(QueueId, u32)> {
         let link = self.link(session);
+        link.departed += u64::from(messages);
         link.messages += messages;
         link.bytes += i64::from(bytes);
         if !link.waiting.is_empty() && link.doublings < limits::WINDOW_DOUBLINGS_MAX {
@@ -84,7 +106,9 @@ impl Links {
 
     /// A session is gone.
     pub(super) fn forget(&mut self, session: SessionId) {
-        self.link(session).waiting = Vec::new();
+        let link = self.link(session);
+        link.waiting = Vec::new();
+        link.departing = VecDeque::new();
     }
 }
 
@@ -128,6 +152,12 @@ impl Sink for Deliveries<'_> {
         self.delivered += 1;
         let link = self.links.link(consumer.session);
         link.messages -= 1;
+        if consumer.no_ack
+            && let Some(slot) = slot
+        {
+            link.departing.push_back((link.sent, self.queue, slot));
+        }
+        link.sent += 1;
         link.bytes -= i64::from(message.weight());
         let batch = &mut self.outbox.to(consumer.session.core).to_session;
         let span = batch.write_message(message);
@@ -137,7 +167,7 @@ impl Sink for Deliveries<'_> {
             redelivered,
             consumer: consumer.number,
             queue: self.queue,
-            slot: slot.unwrap_or(NO_SLOT),
+            slot: slot.filter(|_| !consumer.no_ack).unwrap_or(NO_SLOT),
             message: span,
         }));
     }

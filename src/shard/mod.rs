@@ -2,32 +2,51 @@
 //!
 //! A shard owns queues and nobody else touches them. It is told what to do by mail ([`ToShard`]),
 //! answers by mail, and learns from the catalog, through the topology's changes, which queues it has.
+//! What must survive a crash it gives to its [`journal`], and what shall not take up memory as well.
 
 mod confirms;
+mod durable;
 mod growth;
+mod journal;
+mod leaving;
 mod links;
+
+use std::collections::HashMap;
 
 use confirms::Confirms;
 use growth::Growth;
+use journal::{Journal, LogQueue, Waiter};
+use leaving::{Delete, Waiting};
 use links::{Deliveries, Links};
 
 use crate::amqp::error::ChannelError;
-use crate::base::{CoreId, Name, QueueId, SessionId, Time, limits};
+use crate::base::{Lsn, Name, QueueId, SessionId, Time, limits};
 use crate::mail::{
-    Answer, Batch, Consume, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToCatalog,
-    ToSession, ToShard,
+    Answer, Batch, Consume, Ease, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToSession,
+    ToShard,
 };
-use crate::model::queue::{Consumer, Incoming, Queue, Rubbish};
+use crate::model::queue::{Consumer, Incoming, Keep, Queue, Rubbish};
 use crate::model::{QueueDefinition, Topology};
 
+pub use journal::{Kept, Recovered};
+
 /// One core's queues.
-#[derive(Default)]
 pub struct Shard {
     /// By [`QueueId::index`]; queues of other cores leave holes.
     queues: Vec<Option<Box<Owned>>>,
     links: Links,
+    journal: Journal,
+    /// The queues that the log knows, by its name for them.
+    logged: HashMap<LogQueue, QueueId>,
     confirms: Confirms,
-    rubbish: Vec<Rubbish>,
+    /// Messages to be dropped, and what the log calls the queue that they were in.
+    rubbish: Vec<(Option<LogQueue>, Rubbish)>,
+    /// Bytes of all ready messages that are in memory.
+    resident: usize,
+    /// Queues that want messages from the log that are not durable yet.
+    starved: Vec<QueueId>,
+    /// The queues that the log is to have a message for; empty between publishes.
+    targets: Vec<(LogQueue, u64)>,
     /// Auto-delete queues that are proposed for deletion, and whose last consumer's session did it.
     leaving: Vec<(QueueId, SessionId)>,
     /// Fences that wait for that.
@@ -40,27 +59,30 @@ pub struct Shard {
 struct Owned {
     id: QueueId,
     queue: Queue,
+    /// What the log calls it, if it does.
+    log: Option<LogQueue>,
+    /// Whether its persistent messages survive a restart.
+    durable: bool,
+    /// How many of [`Shard::resident`] are its.
+    resident: usize,
+    /// Messages are on their way from the log.
+    is_fetching: bool,
     auto_delete: bool,
     /// A proposal to delete it is under way: what could change its mind waits.
     frozen: bool,
     /// What waits while it is frozen.
     waiting: Vec<Waiting>,
+    /// `basic.get`s that wait for messages from the log.
+    getting: Vec<Getting>,
     growth: Growth,
 }
 
-/// Commands that must not meet a queue which may be about to go.
-enum Waiting {
-    Consume(Consume),
-    Delete(Delete),
-}
-
+/// A `basic.get`.
 #[derive(Clone, Copy)]
-struct Delete {
+struct Getting {
     session: SessionId,
     channel: u16,
-    queue: QueueId,
-    if_unused: bool,
-    if_empty: bool,
+    no_ack: bool,
 }
 
 /// What a shard works with besides its own state.
@@ -85,6 +107,23 @@ impl ShardContext<'_> {
 }
 
 impl Shard {
+    fn new(journal: Journal) -> Self {
+        Self {
+            queues: Vec::new(),
+            links: Links::default(),
+            journal,
+            logged: HashMap::new(),
+            confirms: Confirms::default(),
+            rubbish: Vec::new(),
+            resident: 0,
+            starved: Vec::new(),
+            targets: Vec::new(),
+            leaving: Vec::new(),
+            held: Vec::new(),
+            now: Time::default(),
+        }
+    }
+
     /// Carries out a batch of commands.
     pub fn handle(&mut self, mail: &Mail, context: &mut ShardContext<'_>) {
         let batch = &mail.to_shard;
@@ -105,62 +144,25 @@ impl Shard {
         if self.queues.len() <= index {
             self.queues.resize_with(index + 1, || None);
         }
+        let log = definition
+            .durable
+            .then(|| LogQueue::durable(definition.incarnation));
+        if let Some(log) = log {
+            self.logged.insert(log, id);
+        }
         self.queues[index] = Some(Box::new(Owned {
             id,
             queue: Queue::default(),
+            log,
+            durable: definition.durable,
+            resident: 0,
+            is_fetching: false,
             auto_delete: definition.auto_delete,
             frozen: false,
             waiting: Vec::new(),
+            getting: Vec::new(),
             growth: Growth::default(),
         }));
-    }
-
-    /// A queue of this core was deleted. Its consumers are told; how many ready messages it had.
-    /// `context` still knows the queue.
-    pub fn delete(&mut self, id: QueueId, context: &mut ShardContext<'_>) -> u64 {
-        let Some(slot) = self.queues.get_mut(id.index as usize) else {
-            return 0;
-        };
-        let Some(owned) = slot.take_if(|owned| owned.id == id) else {
-            return 0;
-        };
-        for consumer in owned.queue.consumers() {
-            context.outbox.to(consumer.session.core).to_session.push(
-                ToSession::ConsumerCancelled {
-                    session: consumer.session,
-                    channel: consumer.channel,
-                    consumer: consumer.number,
-                },
-            );
-        }
-        for waiting in &owned.waiting {
-            Self::refuse_waiting(waiting, id, context);
-        }
-        let rubbish = owned.queue.into_rubbish();
-        let messages = rubbish.ready_count() as u64;
-        self.rubbish.push(rubbish);
-        messages
-    }
-
-    /// A proposal to delete a queue is decided: it was refused, or every core has forgotten it.
-    pub fn unfreeze(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
-        self.leaving.retain(|(queue, _)| *queue != id);
-        let (released, held) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|(queue, ..)| *queue == id);
-        self.held = held;
-        let released: Vec<_> = released;
-        for (_, session, channel) in released {
-            self.fence(session, channel, context);
-        }
-        let Some(owned) = self.owned(id) else { return };
-        owned.frozen = false;
-        for waiting in std::mem::take(&mut owned.waiting) {
-            match waiting {
-                Waiting::Consume(consume) => self.consume(&consume, context),
-                Waiting::Delete(delete) => self.propose_delete(delete, context),
-            }
-        }
     }
 
     /// Whether [`Shard::begin_turn`] has something to do.
@@ -172,8 +174,14 @@ impl Shard {
     /// and deleted queues.
     pub fn begin_turn(&mut self, now: Time) {
         self.now = now;
-        if let Some(rubbish) = self.rubbish.last_mut()
-            && rubbish.drop_some(limits::JOB_STEPS_PER_TURN)
+        self.journal.rewrite();
+        let journal = &mut self.journal;
+        if let Some((log, rubbish)) = self.rubbish.last_mut()
+            && rubbish.drop_some(limits::JOB_STEPS_PER_TURN, |lsn| {
+                if let Some(log) = *log {
+                    journal.forget(log, lsn);
+                }
+            })
         {
             self.rubbish.pop();
         }
@@ -192,6 +200,9 @@ impl Shard {
     ) {
         let mut incoming = Incoming::new(batch.message(&publish.message));
         let (ids, _) = batch.bytes(publish.queues).as_chunks::<8>();
+        let persistent = publish.message.persistent();
+        let is_full = self.resident > limits::RESIDENT_BYTES_MAX;
+        let lsn = self.journal.upcoming_lsn();
         let mut ease = None;
         for id in ids {
             let id = QueueId::from_bytes(*id);
@@ -202,14 +213,40 @@ impl Shard {
             if owned.id != id {
                 continue;
             }
+            let paged = owned.queue.is_paging() || is_full && owned.queue.ready_count() > 0;
+            let logs = paged || persistent && owned.durable;
+            let keep = Keep {
+                lsn: if logs { lsn } else { Lsn::NONE },
+                paged,
+            };
             let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
-            owned.queue.publish(&mut incoming, &mut sink);
+            let position = owned.queue.publish(&mut incoming, keep, &mut sink);
             owned.growth.departed(self.now, sink.delivered);
             ease = ease.max(owned.growth.eases(self.now, owned.queue.ready_count()));
+            owned.account(&mut self.resident);
+            if let Some(position) = position {
+                let log = owned.log_name(&mut self.journal, &mut self.logged);
+                self.targets.push((log, position));
+            }
+        }
+        let logs = !self.targets.is_empty();
+        if logs {
+            let message = incoming.stored();
+            self.journal.append(message, &self.targets, self.now);
+            self.targets.clear();
+            if self.journal.is_overfull() {
+                ease = Some(Ease::Waits);
+            }
         }
         if publish.confirm != 0 {
-            self.confirms
-                .settled(publish.session, publish.channel, publish.confirm);
+            let waiter = Waiter {
+                session: publish.session,
+                channel: publish.channel,
+                upto: publish.confirm,
+            };
+            if !self.journal.wait(waiter, logs) {
+                self.confirms.settled(waiter);
+            }
         }
         if let Some(how) = ease {
             self.links.ease(publish.session, how, context.outbox);
@@ -227,13 +264,14 @@ impl Shard {
         for slot in slots {
             let slot = u32::from_le_bytes(*slot);
             match settle.outcome {
-                Outcome::Ack | Outcome::Discard => owned.queue.settle(slot),
+                Outcome::Ack | Outcome::Discard => {
+                    let gone = owned.queue.settle(slot);
+                    owned.forget(gone, &mut self.journal, self.now);
+                }
                 Outcome::Requeue => owned.queue.requeue(slot),
             }
         }
-        let mut sink = Deliveries::new(settle.queue, &mut self.links, context.outbox);
-        owned.queue.pump(&mut sink);
-        owned.growth.departed(self.now, sink.delivered);
+        self.with_queue(settle.queue, context, |queue, sink| queue.pump(sink));
     }
 
     /// Everything that isn't a message or its acknowledgement.
@@ -299,7 +337,14 @@ impl Shard {
                 channel,
                 queue,
                 no_ack,
-            } => self.get(session, channel, queue, no_ack, context),
+            } => {
+                let getting = Getting {
+                    session,
+                    channel,
+                    no_ack,
+                };
+                self.get(queue, getting, context);
+            }
             ToShard::Count {
                 session,
                 channel,
@@ -346,16 +391,6 @@ impl Shard {
         }
     }
 
-    /// A session asks whether all it sent is carried out. The deletion of an auto-delete queue whose
-    /// last consumer it took away is part of that: who hears `cancel-ok` finds the queue gone.
-    fn fence(&mut self, session: SessionId, channel: u16, context: &mut ShardContext<'_>) {
-        let mut leaving = self.leaving.iter();
-        match leaving.find(|(_, deserter)| *deserter == session) {
-            Some((queue, _)) => self.held.push((*queue, session, channel)),
-            None => context.answer(session, channel, Answer::Done),
-        }
-    }
-
     /// Runs `act` on a queue with a sink for its deliveries; none if the queue is gone.
     fn with_queue<R>(
         &mut self,
@@ -370,6 +405,10 @@ impl Shard {
         let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
         owned.growth.departed(self.now, sink.delivered);
+        owned.account(&mut self.resident);
+        if owned.queue.is_paging() {
+            self.fetch(id);
+        }
         Some(result)
     }
 
@@ -380,6 +419,14 @@ impl Shard {
         bytes: u32,
         context: &mut ShardContext<'_>,
     ) {
+        while let Some((queue, slot)) = self.links.next_departed(session, messages) {
+            if let Some(Some(owned)) = self.queues.get_mut(queue.index as usize)
+                && owned.id == queue
+            {
+                let gone = owned.queue.settle(slot);
+                owned.forget(gone, &mut self.journal, self.now);
+            }
+        }
         for (queue, consumer) in self.links.give_back(session, messages, bytes) {
             self.with_queue(queue, context, |queue, sink| {
                 queue.resume((session, consumer), sink);
@@ -442,21 +489,29 @@ impl Shard {
         }
     }
 
-    fn get(
-        &mut self,
-        session: SessionId,
-        channel: u16,
-        id: QueueId,
-        no_ack: bool,
-        context: &mut ShardContext<'_>,
-    ) {
-        let taken = self
-            .owned(id)
-            .and_then(|owned| Some((owned.queue.get(no_ack)?, owned.queue.ready_count())));
-        let Some((taken, ready)) = taken else {
-            context.answer(session, channel, Answer::Empty);
-            return;
+    fn get(&mut self, id: QueueId, getting: Getting, context: &mut ShardContext<'_>) {
+        let Getting {
+            session,
+            channel,
+            no_ack,
+        } = getting;
+        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+            return context.answer(session, channel, Answer::Empty);
         };
+        if owned.id == id && owned.queue.is_starved() {
+            owned.getting.push(getting);
+            return self.fetch(id);
+        }
+        let taken = (owned.id == id).then(|| owned.queue.get(no_ack)).flatten();
+        let Some(mut taken) = taken else {
+            return context.answer(session, channel, Answer::Empty);
+        };
+        let ready = owned.queue.ready_count();
+        if no_ack && let Some(slot) = taken.slot.take() {
+            let gone = owned.queue.settle(slot);
+            owned.forget(gone, &mut self.journal, self.now);
+        }
+        owned.account(&mut self.resident);
         let mut batch = Batch::default();
         let message = batch.write_message(&taken.message.as_ref());
         let got = Got {
@@ -469,6 +524,7 @@ impl Shard {
             message,
         };
         context.answer(session, channel, Answer::Got(Box::new(got)));
+        self.fetch(id);
     }
 
     fn purge(
@@ -479,78 +535,12 @@ impl Shard {
         context: &mut ShardContext<'_>,
     ) {
         let rubbish = self.with_queue(id, context, |queue, sink| queue.purge(sink));
-        let messages = rubbish.as_ref().map_or(0, Rubbish::ready_count) as u64;
-        self.rubbish.extend(rubbish);
+        let mut messages = 0;
+        if let Some((rubbish, ranges)) = rubbish {
+            messages = rubbish.ready_count() as u64;
+            self.purged(id, rubbish, &ranges);
+        }
         context.answer(session, channel, Answer::Removed { messages });
-    }
-
-    fn propose_delete(&mut self, delete: Delete, context: &mut ShardContext<'_>) {
-        let id = delete.queue;
-        let Some(owned) = self.owned(id) else {
-            let answer = Answer::Removed { messages: 0 };
-            context.answer(delete.session, delete.channel, answer);
-            return;
-        };
-        if owned.frozen {
-            owned.waiting.push(Waiting::Delete(delete));
-            return;
-        }
-        let used = delete.if_unused && owned.queue.consumer_count() > 0;
-        let filled = delete.if_empty && owned.queue.ready_count() > 0;
-        if used || filled {
-            let (queue, vhost) = names(id, context.topology);
-            let error = if used {
-                ChannelError::InUse {
-                    entity: "queue",
-                    name: queue,
-                    vhost,
-                }
-            } else {
-                ChannelError::NotEmpty { queue, vhost }
-            };
-            context.answer(
-                delete.session,
-                delete.channel,
-                Answer::Refused(error.into()),
-            );
-            return;
-        }
-        owned.frozen = true;
-        Self::propose(id, None, Some((delete.session, delete.channel)), context);
-    }
-
-    fn propose(
-        queue: QueueId,
-        touched: Option<u64>,
-        asked_by: Option<(SessionId, u16)>,
-        context: &mut ShardContext<'_>,
-    ) {
-        let owner = context.outbox.own();
-        context
-            .outbox
-            .to(CoreId::CATALOG)
-            .to_catalog
-            .push(ToCatalog::DeleteQueue {
-                owner,
-                queue,
-                touched,
-                asked_by,
-            });
-    }
-
-    /// The queue went while a command waited for its fate.
-    fn refuse_waiting(waiting: &Waiting, id: QueueId, context: &mut ShardContext<'_>) {
-        match waiting {
-            Waiting::Consume(consume) => {
-                let error = no_queue(id, context.topology);
-                let answer = Answer::Refused(error.into());
-                context.answer(consume.session, consume.channel, answer);
-            }
-            Waiting::Delete(delete) => {
-                let answer = Answer::Removed { messages: 0 };
-                context.answer(delete.session, delete.channel, answer);
-            }
-        }
     }
 }
 

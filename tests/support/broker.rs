@@ -4,11 +4,13 @@
 //! Tests that want a process of their own (signals, settings, start-up errors) have nothing to do there and say so.
 
 use super::client::Connection;
+use super::home::Home;
 use super::login::Login;
 use super::process::Process;
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Deref;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,8 +31,8 @@ const PEER: &str = "LEVERET_PEER";
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     process: Option<Process>,
-    /// Configuration and data; removed with the broker.
-    _directory: Option<TempDir>,
+    /// Removed with the broker; none if it outlives the broker, or is somebody else's.
+    _home: Option<Home>,
 }
 
 impl Broker {
@@ -90,28 +92,49 @@ impl Broker {
         Some(Self {
             address,
             process: None,
-            _directory: None,
+            _home: None,
         })
     }
 
     fn start(cores: usize, configuration: &str) -> Self {
-        let directory = scratch_directory();
-        let file = configuration_file(directory.path(), configuration);
-        let arguments = arguments("127.0.0.1:0", cores, &directory.path().join("data"), &file);
-        let process = Process::start(&binary(), &arguments);
-        let line = process.line_with("started TCP listener on ");
+        let home = Home::new(configuration);
+        let broker = home.start(cores);
+        Self {
+            _home: Some(home),
+            ..broker
+        }
+    }
+
+    /// A process that was just started, once it serves, or what it said instead.
+    pub(super) fn once_ready(process: Process) -> Result<Self, String> {
+        let line = process.try_line_with("started TCP listener on ")?;
         let address = line
             .split("started TCP listener on ")
             .nth(1)
             .map(str::trim)
             .and_then(|text| text.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("no address in `{line}`"));
-        process.line_with("Server startup complete");
-        Self {
+        let address = address.ok_or_else(|| format!("no address in `{line}`"))?;
+        process.try_line_with("Server startup complete")?;
+        Ok(Self {
             address,
             process: Some(process),
-            _directory: Some(directory),
-        }
+            _home: None,
+        })
+    }
+
+    /// Ends it in order, as its operator does.
+    pub(crate) fn stop(self) {
+        let process = self.process();
+        process.signal("TERM");
+        assert!(process.wait().success(), "{}", process.tail());
+    }
+
+    /// Ends it at once: it doesn't get to write another byte.
+    pub(crate) fn kill(self) {
+        let process = self.process();
+        process.signal("KILL");
+        let status = process.wait();
+        assert_eq!(status.signal(), Some(9), "{status}: {}", process.tail());
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! broker    starts the binary (or points at a reference), one shared broker per core count
+//! home      a data directory and its configuration, on which one broker follows another
 //! process   a child process whose output is kept, and that never outlives the tests
 //! cores     the macro that runs a test with 1, 2 and 4 cores
 //! login     the handshake, whole or step by step
@@ -15,12 +16,13 @@
 //! methods   amq-protocol's method structs under one trait
 //! ```
 // Each test crate that includes these rooms uses a part of them.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 pub(crate) mod broker;
 pub(crate) mod channel;
 pub(crate) mod client;
 pub(crate) mod cores;
+pub(crate) mod home;
 pub(crate) mod ids;
 pub(crate) mod login;
 mod messages;

@@ -73,6 +73,12 @@ impl Process {
 
     /// Waits for a line on stdout that holds `text`.
     pub(crate) fn line_with(&self, text: &str) -> String {
+        self.try_line_with(text)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits for a line on stdout that holds `text`, from a program that may not get that far.
+    pub(crate) fn try_line_with(&self, text: &str) -> Result<String, String> {
         let found = self.wait_until(|state| {
             state
                 .lines
@@ -80,7 +86,16 @@ impl Process {
                 .find(|(pipe, line)| *pipe == Pipe::Out && line.contains(text))
                 .map(|(_, line)| line.clone())
         });
-        found.unwrap_or_else(|| panic!("no line with `{text}` in time; {}", self.tail()))
+        found.ok_or_else(|| format!("no line with `{text}` in time; {}", self.tail()))
+    }
+
+    /// False once the process has ended.
+    pub(crate) fn is_running(&self) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(status) = ended.try_recv() {
+            self.status.get_or_init(|| status);
+        }
+        self.status.get().is_none()
     }
 
     /// Memory in RAM now, as the kernel counts it.
@@ -97,7 +112,7 @@ impl Process {
             .expect("a number of kB")
     }
 
-    /// Sends a signal by its name, `TERM` or `INT`.
+    /// Sends a signal by its name, `TERM` or `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .arg(format!("-{name}"))

@@ -87,6 +87,12 @@ impl Raw {
         self.send(&wire::method(channel, method));
     }
 
+    /// The socket itself, for a client with a loop of its own. Nothing that came may be left unread.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert_eq!(self.buffered(), 0, "bytes that nobody has read");
+        self.stream
+    }
+
     /// Ends our half: the broker reads end-of-file and may still write.
     pub(crate) fn finish_sending(&mut self) {
         // A peer that is gone already has nothing to be told.

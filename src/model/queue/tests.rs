@@ -88,7 +88,7 @@ fn publish(queue: &mut Queue, number: u32, sink: &mut Collector) {
         large_body: &[],
         persistent: false,
     };
-    queue.publish(&mut Incoming::new(message), sink);
+    queue.publish(&mut Incoming::new(message), Keep::default(), sink);
 }
 
 #[derive(Clone, Debug)]
@@ -232,7 +232,7 @@ proptest! {
                     queue.resume((SESSION, number), &mut sink);
                 }
                 Operation::Purge => {
-                    let rubbish = queue.purge(&mut sink);
+                    let (rubbish, _) = queue.purge(&mut sink);
                     prop_assert_eq!(rubbish.ready_count(), model.ready.len());
                     model.ready.clear();
                 }
@@ -308,8 +308,11 @@ fn rubbish_is_dropped_a_few_at_a_time() {
     queue.get(false);
     let mut rubbish = queue.into_rubbish();
     assert_eq!(rubbish.ready_count(), 4);
-    assert!(!rubbish.drop_some(4));
-    assert!(rubbish.drop_some(4), "the one that was out goes as well");
+    assert!(!rubbish.drop_some(4, |_| {}));
+    assert!(
+        rubbish.drop_some(4, |_| {}),
+        "the one that was out goes as well"
+    );
 }
 
 #[test]

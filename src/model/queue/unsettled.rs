@@ -4,13 +4,16 @@
 use slab::Slab;
 
 use super::consumers::ConsumerHandle;
-use crate::base::StoredMessage;
+use crate::base::{Lsn, StoredMessage};
 
 /// A delivery that is out.
 pub(super) struct UnsettledEntry {
     /// Its place in the queue, should it go back.
     pub(super) position: u64,
-    /// Who holds it; none if it was taken by `basic.get`.
+    /// Where the log has it, if it does.
+    pub(super) lsn: Lsn,
+    /// Who holds it; none if it was taken by `basic.get`, or is on its way to a consumer that doesn't
+    /// acknowledge.
     pub(super) consumer: Option<ConsumerHandle>,
     /// The message.
     pub(super) message: StoredMessage,
@@ -31,10 +34,24 @@ impl Unsettled {
         self.entries.insert(entry) as u32
     }
 
-    /// Drops any one; whether there was one.
-    pub(super) fn drop_one(&mut self) -> bool {
-        let last = self.entries.iter().next_back().map(|(slot, _)| slot);
-        last.is_some_and(|slot| self.entries.try_remove(slot).is_some())
+    /// Drops any one: where the log has it.
+    pub(super) fn drop_one(&mut self) -> Option<Lsn> {
+        let last = self.entries.iter().next_back().map(|(slot, _)| slot)?;
+        self.entries.try_remove(last).map(|entry| entry.lsn)
+    }
+
+    /// Position, place in the log, and slot of each that the log has.
+    pub(super) fn lsns(&self) -> impl Iterator<Item = (u64, Lsn, u32)> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| entry.lsn.is_some())
+            .map(|(slot, entry)| (entry.position, entry.lsn, slot as u32))
+    }
+
+    pub(super) fn relocate(&mut self, slot: u32, lsn: Lsn) {
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            entry.lsn = lsn;
+        }
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<UnsettledEntry> {

@@ -1,0 +1,276 @@
+//! Messages that wait and that only the log holds: eight bytes each, by position.
+//!
+//! A queue that grows beyond its memory keeps its head, and these behind it. After a start all of a
+//! queue is here.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::base::Lsn;
+
+/// Positions that a page spans.
+const SPAN: u64 = 1024;
+/// Set in the slot of a message that was delivered before.
+const REDELIVERED: u64 = 1 << 63;
+/// The slot of a position at which no message waits.
+const NOBODY: u64 = 0;
+
+/// A message that waits in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Paged {
+    /// Its place in the queue.
+    pub position: u64,
+    /// Where the log has it.
+    pub lsn: Lsn,
+    /// Whether it was delivered before.
+    pub redelivered: bool,
+}
+
+impl Paged {
+    fn slot(self) -> u64 {
+        self.lsn.0 | if self.redelivered { REDELIVERED } else { 0 }
+    }
+
+    fn of(position: u64, slot: u64) -> Option<Self> {
+        (slot != NOBODY).then_some(Self {
+            position,
+            lsn: Lsn(slot & !REDELIVERED),
+            redelivered: slot & REDELIVERED != 0,
+        })
+    }
+}
+
+/// Messages that wait in the log, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    pages: VecDeque<Page>,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Page {
+    /// Position of the first slot.
+    first: u64,
+    slots: Vec<u64>,
+    live: usize,
+}
+
+impl Pages {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Puts a message at its place; one that is there already is replaced.
+    pub fn insert(&mut self, paged: Paged) {
+        let Paged { position, .. } = paged;
+        let at = self.page_before(position);
+        let fits = at.is_some_and(|at| position - self.pages[at].first < SPAN);
+        let at = if fits {
+            at.unwrap_or(0)
+        } else {
+            let at = at.map_or(0, |at| at + 1);
+            let first = position;
+            let page = Page {
+                first,
+                slots: Vec::new(),
+                live: 0,
+            };
+            self.pages.insert(at, page);
+            at
+        };
+        // A page that begins later than it might doesn't reach into the next one.
+        let page = &mut self.pages[at];
+        let slot = (position - page.first) as usize;
+        if page.slots.len() <= slot {
+            page.slots.resize(slot + 1, NOBODY);
+        }
+        if page.slots[slot] == NOBODY {
+            page.live += 1;
+            self.len += 1;
+        }
+        page.slots[slot] = paged.slot();
+    }
+
+    /// Takes the message at that position away, if there is one.
+    pub fn remove(&mut self, position: u64) -> Option<Paged> {
+        let at = self.page_before(position)?;
+        let page = &mut self.pages[at];
+        let slot = page.slots.get_mut((position - page.first) as usize)?;
+        let paged = Paged::of(position, std::mem::replace(slot, NOBODY))?;
+        page.live -= 1;
+        self.len -= 1;
+        if page.live == 0 {
+            self.pages.remove(at);
+        }
+        Some(paged)
+    }
+
+    /// Takes all messages of these positions away.
+    pub fn remove_range(&mut self, positions: Range<u64>) {
+        let mut at = self.page_before(positions.start).unwrap_or(0);
+        while let Some(page) = self.pages.get_mut(at)
+            && page.first < positions.end
+        {
+            let from = positions.start.saturating_sub(page.first);
+            let to = (positions.end - page.first).min(page.slots.len() as u64);
+            let slots = page.slots.get_mut(from as usize..to as usize);
+            let taken = slots.map_or(0, |slots| {
+                let taken = slots.iter().filter(|slot| **slot != NOBODY).count();
+                slots.fill(NOBODY);
+                taken
+            });
+            page.live -= taken;
+            self.len -= taken;
+            if page.live == 0 {
+                self.pages.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Says of the messages of these positions, and of no others, that they were delivered before.
+    pub fn set_redelivered(&mut self, positions: &[Range<u64>]) {
+        for page in &mut self.pages {
+            for slot in &mut page.slots {
+                *slot &= !REDELIVERED;
+            }
+        }
+        for range in positions {
+            let mut at = self.page_before(range.start).unwrap_or(0);
+            while let Some(page) = self.pages.get_mut(at)
+                && page.first < range.end
+            {
+                for (position, slot) in (page.first..).zip(&mut page.slots) {
+                    if *slot != NOBODY && range.contains(&position) {
+                        *slot |= REDELIVERED;
+                    }
+                }
+                at += 1;
+            }
+        }
+    }
+
+    /// The first message.
+    pub fn front(&self) -> Option<Paged> {
+        let page = self.pages.front()?;
+        (page.first..)
+            .zip(&page.slots)
+            .find_map(|(position, slot)| Paged::of(position, *slot))
+    }
+
+    /// Takes the first message.
+    pub fn pop_front(&mut self) -> Option<Paged> {
+        let front = self.front()?;
+        let page = self.pages.front_mut()?;
+        page.live -= 1;
+        self.len -= 1;
+        if page.live == 0 {
+            self.pages.pop_front();
+        } else {
+            let passed = (front.position - page.first) as usize;
+            page.slots[passed] = NOBODY;
+            page.drop_front(passed + 1);
+        }
+        Some(front)
+    }
+
+    /// The message at that position.
+    pub fn get(&self, position: u64) -> Option<Paged> {
+        let page = &self.pages[self.page_before(position)?];
+        let slot = page.slots.get((position - page.first) as usize)?;
+        Paged::of(position, *slot)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Paged> {
+        self.pages.iter().flat_map(|page| {
+            (page.first..)
+                .zip(&page.slots)
+                .filter_map(|(position, slot)| Paged::of(position, *slot))
+        })
+    }
+
+    /// The last page that begins at `position` or before.
+    fn page_before(&self, position: u64) -> Option<usize> {
+        let last = self.pages.len().checked_sub(1)?;
+        if self.pages[last].first <= position {
+            return Some(last);
+        }
+        let after = self.pages.partition_point(|page| page.first <= position);
+        after.checked_sub(1)
+    }
+}
+
+impl Page {
+    /// Forgets slots at the front once they are worth the move.
+    fn drop_front(&mut self, passed: usize) {
+        const WORTH_IT: usize = 64;
+        if passed >= WORTH_IT {
+            self.slots.drain(..passed);
+            self.first += passed as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pages_agree_with_a_map(
+            operations in prop::collection::vec((0u8..6, 0u64..5000, any::<bool>()), 0..400),
+        ) {
+            let (mut pages, mut map) = (Pages::default(), BTreeMap::new());
+            let mut last = 0;
+            for (number, (operation, position, redelivered)) in operations.into_iter().enumerate() {
+                let lsn = Lsn(number as u64 + 1);
+                match operation {
+                    0 => {
+                        last += position % 3;
+                        let paged = Paged { position: last, lsn, redelivered };
+                        pages.insert(paged);
+                        map.insert(last, paged);
+                    }
+                    1 => {
+                        let paged = Paged { position, lsn, redelivered };
+                        pages.insert(paged);
+                        map.insert(position, paged);
+                    }
+                    2 if redelivered => {
+                        let range = position..position + number as u64 * 7;
+                        pages.remove_range(range.clone());
+                        map.retain(|position, _| !range.contains(position));
+                    }
+                    3 => {
+                        let range = position..position + number as u64 * 7;
+                        pages.set_redelivered(std::slice::from_ref(&range));
+                        for (position, paged) in &mut map {
+                            paged.redelivered = range.contains(position);
+                        }
+                    }
+                    2 => prop_assert_eq!(pages.remove(position), map.remove(&position)),
+                    _ => prop_assert_eq!(
+                        pages.pop_front(),
+                        map.pop_first().map(|(_, paged)| paged)
+                    ),
+                }
+                prop_assert_eq!(pages.len(), map.len());
+                prop_assert_eq!(pages.front(), map.values().next().copied());
+                prop_assert_eq!(pages.get(position), map.get(&position).copied());
+            }
+            prop_assert!(pages.iter().eq(map.into_values()));
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Where a shard and its journal meet: what a start brings back, what is fetched from the log and
+//! what is written there again, and when confirms go out.
+
+use std::collections::HashMap;
+
+use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered};
+use super::{Owned, Shard, ShardContext};
+use crate::base::{CoreId, Lsn, Notices, QueueId, StoredMessage, Time, limits};
+use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
+use crate::mail::Outbox;
+use crate::model::Topology;
+use crate::model::queue::{Gone, Paged, Rubbish};
+
+/// Messages taken from the log at once for a queue, when memory is short.
+const FETCH_LEAST: usize = 32;
+
+/// A message of the oldest segment that is still needed.
+struct Survivor {
+    queue: QueueId,
+    log: LogQueue,
+    position: u64,
+    /// Its delivery, if it is out.
+    slot: Option<u32>,
+    old: Lsn,
+    message: StoredMessage,
+}
+
+/// What a shard asks of its log, and what it is told.
+impl Shard {
+    /// The queues of a core as they were at the last stop: those of the topology that it owns, with
+    /// the messages of its log. `seed`: drawn at random and kept secret.
+    pub fn restore(
+        core: CoreId,
+        topology: &Topology,
+        mut recovered: Recovered,
+        seed: u64,
+        notices: &mut Notices,
+    ) -> Self {
+        let mut owned = Vec::new();
+        for id in topology.vhosts().flat_map(|vhost| topology.queues(vhost)) {
+            if let Some(definition) = topology.queue(id)
+                && definition.owner == core
+            {
+                let log = LogQueue::durable(definition.incarnation);
+                owned.push((id, definition, recovered.take(log)));
+            }
+        }
+        for line in recovered.damage() {
+            notices.add(|| line.clone());
+        }
+        let (orphans, messages) = recovered.orphans();
+        if messages > 0 {
+            notices.add(|| {
+                format!(
+                    "{messages} messages in the log of core {core} belong to queues that aren't here"
+                )
+            });
+        }
+        let mut shard = Self::new(Journal::resume(recovered.into_found(), seed));
+        for (queue, end) in orphans {
+            // Should the queue ever come here, from another core, these are not its messages any more.
+            shard.journal.purge(queue, 0, end, Time::default());
+        }
+        for (id, definition, contents) in owned {
+            shard.create(id, definition);
+            if let (Some((pages, next_position)), Some(owned)) = (contents, shard.owned(id)) {
+                owned.queue.restore(pages, next_position);
+            }
+        }
+        shard
+    }
+
+    /// Takes in a message from the log of a core that there is no more, for a queue that came from
+    /// there; one that is here already is left as it is. False: [`Shard::next_commit`] should come
+    /// first, there is enough to write.
+    pub fn take_in(&mut self, kept: Kept) -> bool {
+        let id = self.logged.get(&kept.queue).copied();
+        let slot = id.and_then(|id| self.queues.get_mut(id.index as usize));
+        if let Some(Some(owned)) = slot
+            && owned.queue.ready_lsn(kept.position).is_none()
+        {
+            let lsn = self.journal.upcoming_lsn();
+            let target = (kept.queue, kept.position);
+            self.journal.append(kept.message, &[target], self.now);
+            owned.queue.restore_one(Paged {
+                position: kept.position,
+                lsn,
+                redelivered: kept.redelivered,
+            });
+        }
+        !self.journal.is_overfull()
+    }
+
+    /// Whether the log is ready for new messages.
+    pub fn is_open(&self) -> bool {
+        self.journal.is_open()
+    }
+
+    /// Whether the log can't grow, for want of space on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        self.journal.is_full()
+    }
+
+    /// Writes what a clean stop should keep. No session is left.
+    pub fn finish(&mut self) {
+        let queues = self.queues.iter().flatten().filter(|owned| owned.durable);
+        let flagged = queues.flat_map(|owned| {
+            let positions = owned.queue.redelivered();
+            positions.filter_map(|position| Some((owned.log?, position)))
+        });
+        self.journal.finish(flagged);
+    }
+
+    /// Whether everything is written.
+    pub fn is_quiet(&self) -> bool {
+        self.journal.is_quiet()
+    }
+
+    /// When [`Shard::next_commit`] should be asked at the latest.
+    pub fn next_timer(&self) -> Option<Time> {
+        self.journal.next_timer()
+    }
+
+    /// How large a buffer the next batch of the log needs, if it is time for one.
+    pub fn next_commit(&mut self, now: Time, outbox: &mut Outbox) -> Option<usize> {
+        let size = self.journal.next_commit(now);
+        self.confirm(outbox);
+        size
+    }
+
+    /// Fills that buffer.
+    pub fn commit(&mut self, buffer: &mut [u8], now: Time) -> Option<Placed> {
+        self.journal.commit(buffer, now)
+    }
+
+    /// The batch is durable: publishers are told, and queues may have messages of it.
+    pub fn committed(&mut self, outbox: &mut Outbox) {
+        self.journal.written();
+        self.confirm(outbox);
+        for id in std::mem::take(&mut self.starved) {
+            if let Some(owned) = self.owned(id) {
+                owned.is_fetching = false;
+                self.fetch(id);
+            }
+        }
+    }
+
+    fn confirm(&mut self, outbox: &mut Outbox) {
+        while let Some(waiter) = self.journal.next_settled() {
+            self.confirms.settled(waiter);
+        }
+        self.confirms.send(outbox);
+    }
+
+    /// A file was made, or not.
+    pub fn prepared(&mut self, file: FileNumber, made: bool, now: Time) {
+        self.journal.prepared(file, made, now);
+    }
+
+    /// What the disk is to do next.
+    pub fn next_disk_request(&mut self) -> Option<DiskRequest> {
+        self.journal.next_request()
+    }
+
+    /// A piece of the log was read; none if the disk failed.
+    pub fn read_done(
+        &mut self,
+        read: ReadId,
+        bytes: Option<&[u8]>,
+        notices: &mut Notices,
+        context: &mut ShardContext<'_>,
+    ) {
+        match self.journal.fetched(read) {
+            Some(Fetched::Pages(queue, stretch)) => {
+                let lost = self.page_in(queue, &stretch, bytes);
+                if lost > 0 {
+                    notices.add(|| {
+                        format!(
+                            "{lost} messages of a queue can't be read from the log: they are lost"
+                        )
+                    });
+                }
+                self.with_queue(queue, context, |queue, sink| queue.pump(sink));
+                self.get_waiting(queue, context);
+            }
+            Some(Fetched::Survivors(stretch)) => {
+                let survivors = self.survivors(&stretch, bytes.unwrap_or(&[]));
+                self.rewrite(survivors);
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the messages in that a queue waits for; how many can't be had.
+    fn page_in(&mut self, id: QueueId, stretch: &Stretch, bytes: Option<&[u8]>) -> usize {
+        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+            return 0;
+        };
+        if owned.id != id {
+            return 0;
+        }
+        owned.is_fetching = false;
+        let (Some(log), Some(wanted)) = (owned.log, owned.queue.front_page()) else {
+            return 0;
+        };
+        let is_short = self.resident > limits::RESIDENT_BYTES_MAX;
+        let most = if is_short { FETCH_LEAST } else { usize::MAX };
+        let mut taken = 0;
+        // The first that could be read behind the one that was wanted.
+        let mut following = stretch.end_lsn;
+        let queue = &mut owned.queue;
+        self.journal
+            .messages(stretch, bytes.unwrap_or(&[]), |lsn, message| {
+                if lsn > wanted.lsn {
+                    following = following.min(lsn);
+                }
+                for target in message.targets().filter(|target| target.queue == log) {
+                    if taken < most && queue.page_in(target.position, lsn, || message.store()) {
+                        taken += 1;
+                    }
+                }
+            });
+        let mut lost = 0;
+        // One that was written again while it was read is elsewhere now, and not lost.
+        if taken == 0
+            && wanted.lsn < stretch.end_lsn
+            && queue
+                .front_page()
+                .is_some_and(|front| front.lsn == wanted.lsn)
+        {
+            lost = queue.lose_pages(&(wanted.lsn..following.max(wanted.lsn.next())));
+        }
+        owned.account(&mut self.resident);
+        lost
+    }
+
+    /// Answers the `basic.get`s that waited for messages of a queue.
+    fn get_waiting(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
+        let waiting = self
+            .owned(id)
+            .map(|owned| std::mem::take(&mut owned.getting));
+        for getting in waiting.unwrap_or_default() {
+            self.get(id, getting, context);
+        }
+    }
+
+    /// The messages of a stretch that are still needed.
+    fn survivors(&mut self, stretch: &Stretch, bytes: &[u8]) -> Vec<Survivor> {
+        let mut survivors = Vec::new();
+        // For each queue, its deliveries that are out: looked through once.
+        let mut unsettled: HashMap<QueueId, HashMap<u64, (Lsn, u32)>> = HashMap::new();
+        let (queues, logged) = (&self.queues, &self.logged);
+        self.journal.messages(stretch, bytes, |old, message| {
+            for target in message.targets() {
+                let id = logged.get(&target.queue);
+                let found = id.and_then(|id| queues.get(id.index as usize)?.as_deref());
+                let Some(owned) = found else { continue };
+                let position = target.position;
+                let slot = match owned.queue.ready_lsn(position) {
+                    Some(lsn) if lsn == old => None,
+                    Some(_) => continue,
+                    None => {
+                        let out = unsettled.entry(owned.id).or_insert_with(|| {
+                            let lsns = owned.queue.unsettled_lsns();
+                            lsns.map(|(position, lsn, slot)| (position, (lsn, slot)))
+                                .collect()
+                        });
+                        match out.get(&position) {
+                            Some((lsn, slot)) if *lsn == old => Some(*slot),
+                            _ => continue,
+                        }
+                    }
+                };
+                survivors.push(Survivor {
+                    queue: owned.id,
+                    log: target.queue,
+                    position,
+                    slot,
+                    old,
+                    message: message.store(),
+                });
+            }
+        });
+        survivors
+    }
+
+    /// Writes messages again, at the front of the log.
+    fn rewrite(&mut self, survivors: Vec<Survivor>) {
+        for survivor in survivors {
+            let Survivor { log, position, .. } = survivor;
+            let lsn = self.journal.upcoming_lsn();
+            if let Some(owned) = self.owned(survivor.queue) {
+                match survivor.slot {
+                    Some(slot) => owned.queue.relocate_unsettled(slot, lsn),
+                    None => owned.queue.relocate_ready(position, lsn),
+                }
+                self.journal
+                    .append_again(survivor.message, log, position, self.now);
+                self.journal.forget(log, survivor.old);
+            }
+        }
+    }
+
+    /// Forgets messages that were purged; the log is told at once.
+    pub(super) fn purged(&mut self, id: QueueId, rubbish: Rubbish, ranges: &[(u64, u64)]) {
+        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+            return;
+        };
+        if let Some(log) = owned.log.filter(|_| owned.durable) {
+            for &(first, count) in ranges {
+                self.journal.purge(log, first, count, self.now);
+            }
+        }
+        self.rubbish.push((owned.log, rubbish));
+    }
+
+    /// Has messages fetched that a queue will soon need, if it isn't done already.
+    pub(super) fn fetch(&mut self, id: QueueId) {
+        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+            return;
+        };
+        // If nobody is there to take them, they may as well stay where they are.
+        let is_wanted = owned.queue.consumer_count() > 0 || !owned.getting.is_empty();
+        if owned.id != id || owned.is_fetching || !is_wanted {
+            return;
+        }
+        let is_short = self.resident > limits::RESIDENT_BYTES_MAX;
+        if is_short && !owned.queue.is_starved() {
+            return;
+        }
+        while let Some(lsn) = owned.queue.wants_page() {
+            match self.journal.fetch(id, lsn) {
+                Located::Here(_) => owned.is_fetching = true,
+                Located::NotYet => {
+                    owned.is_fetching = true;
+                    self.starved.push(id);
+                }
+                Located::Nowhere => {
+                    owned.queue.lose_pages(&(lsn..lsn.next()));
+                    continue;
+                }
+            }
+            break;
+        }
+    }
+}
+
+impl Owned {
+    /// What the log calls the queue: it gets a name when it is first mentioned there.
+    pub(super) fn log_name(
+        &mut self,
+        journal: &mut Journal,
+        logged: &mut HashMap<LogQueue, QueueId>,
+    ) -> LogQueue {
+        *self.log.get_or_insert_with(|| {
+            let name = journal.name_volatile();
+            logged.insert(name, self.id);
+            name
+        })
+    }
+
+    /// A message of the queue is done with.
+    pub(super) fn forget(&self, gone: Option<Gone>, journal: &mut Journal, now: Time) {
+        if let (Some(Gone { position, lsn }), Some(log)) = (gone, self.log)
+            && lsn.is_some()
+        {
+            journal.settle(log, position, lsn, now);
+        }
+    }
+
+    /// Counts what the queue has in memory.
+    pub(super) fn account(&mut self, resident: &mut usize) {
+        let bytes = self.queue.ready_bytes();
+        *resident = *resident + bytes - self.resident;
+        self.resident = bytes;
+    }
+}

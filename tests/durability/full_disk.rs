@@ -1,0 +1,268 @@
+//! A disk that runs full: confirms stop, nothing that was confirmed is lost, and consumers make room again.
+//!
+//! The file system is a real one of 64 MiB in a file, which takes root and loop devices. Where there are none, these
+//! tests say so and pass.
+
+use crate::lives::{durable_queue, keep};
+use crate::load::{Consumer, Published, Publisher, Receipt};
+use crate::support::broker::{Broker, scratch_directory};
+use crate::support::home::Home;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const DISK_BYTES: u64 = 64 * 1024 * 1024;
+/// So many confirmed messages, of more than 1 KiB on average, are certain not to fit.
+const MESSAGES_MAX: u64 = 4 * DISK_BYTES / 1024;
+/// So long without a confirm, and the disk counts as full.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Only the real end of space is to count.
+const CONFIGURATION: &str = "disk_free_limit.absolute = 1\n";
+const QUEUE: &str = "queue";
+
+#[test]
+fn consumers_make_room_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let home = disk.home();
+    let broker = home.start(1);
+    let load = Load::start(&broker);
+    load.until_full();
+    assert!(broker.process().is_running(), "{}", broker.process().tail());
+
+    // Whatever was sent is confirmed in the end, once there is room.
+    load.stop.store(true, Ordering::Relaxed);
+    take_all(&broker, load);
+    assert!(broker.process().is_running(), "{}", broker.process().tail());
+
+    let connection = broker.connect();
+    assert_eq!(connection.channel().passive(QUEUE).message_count, 0);
+    keep(&connection, "", QUEUE, &["a", "b", "c"]);
+    broker.stop();
+    let broker = home.start(1);
+    assert_eq!(broker.connect().channel().drain(QUEUE), ["a", "b", "c"]);
+    broker.stop();
+}
+
+#[test]
+fn a_disk_runs_full_and_empty_again_three_times() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let home = disk.home();
+    let broker = home.start(2);
+    for _ in 0..3 {
+        let load = Load::start(&broker);
+        load.until_full();
+        load.stop.store(true, Ordering::Relaxed);
+        take_all(&broker, load);
+    }
+    broker.stop();
+}
+
+#[test]
+fn a_kill_on_a_full_disk_loses_nothing() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let home = disk.home();
+    let broker = home.start(1);
+    let load = Load::start(&broker);
+    load.until_full();
+    broker.kill();
+    let published = load.published();
+
+    let broker = home.start(1);
+    let count = broker.connect().channel().passive(QUEUE).message_count as usize;
+    let mut consumer = Consumer::new(broker.address, QUEUE, 0);
+    let mut receipts = vec![];
+    while receipts.len() < count {
+        consumer
+            .receive(&mut receipts)
+            .expect("what was counted is delivered");
+    }
+    consumer
+        .ack_up_to(consumer.received)
+        .expect("the broker takes acks");
+    consumer.close().expect("the broker says good-bye");
+    let mut came = vec![false; published.confirmed.len()];
+    for receipt in &receipts {
+        let id = receipt.id.expect("the body is whole");
+        assert!(receipt.redelivered, "{id:?} was recovered after a kill");
+        let place = &mut came[id.sequence as usize];
+        assert!(!std::mem::replace(place, true), "{id:?} came twice");
+    }
+    let sequences = receipts
+        .iter()
+        .filter_map(|receipt| receipt.id)
+        .map(|id| id.sequence);
+    assert!(sequences.is_sorted(), "they came in order");
+    let lost = came
+        .iter()
+        .zip(&published.confirmed)
+        .filter(|(came, confirmed)| **confirmed && !**came);
+    assert_eq!(lost.count(), 0, "of {} that came", receipts.len());
+    keep(&broker.connect(), "", QUEUE, &["room again"]);
+    broker.stop();
+}
+
+/// A publisher at work, and what is heard of it.
+struct Load {
+    publisher: JoinHandle<Published>,
+    progress: Receiver<u32>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    fn start(broker: &Broker) -> Self {
+        let connection = broker.connect();
+        durable_queue(&connection.channel(), QUEUE);
+        let stop = Arc::<AtomicBool>::default();
+        let (tell, progress) = channel();
+        let publisher = Publisher::new(broker.address, 0, 0, &[("", QUEUE)]);
+        let heeded = Arc::clone(&stop);
+        let publisher = thread::spawn(move || {
+            publisher.run(&heeded, |confirmed| {
+                // Once the disk is full nobody listens.
+                let _ = tell.send(confirmed);
+            })
+        });
+        Self {
+            publisher,
+            progress,
+            stop,
+        }
+    }
+
+    /// Returns when no confirm has come for a while, and no end of the connection either.
+    fn until_full(&self) {
+        let mut sum = 0;
+        while let Ok(confirmed) = self.progress.recv_timeout(SILENCE) {
+            sum += u64::from(confirmed);
+            assert!(
+                sum < MESSAGES_MAX,
+                "{sum} messages were confirmed: more than the disk holds"
+            );
+        }
+        assert!(sum > 0, "nothing was ever confirmed");
+        assert!(
+            !self.publisher.is_finished(),
+            "the publisher's connection ended on the full disk"
+        );
+    }
+
+    fn published(self) -> Published {
+        self.publisher.join().expect("it has said why it ended")
+    }
+}
+
+/// Consumes and acknowledges until all that the load sent has come, once and in order.
+fn take_all(broker: &Broker, load: Load) {
+    let consumer = Consumer::new(broker.address, QUEUE, 500);
+    let consuming = thread::spawn(move || take_until_the_end(consumer));
+    let published = load.published();
+    assert_eq!(published.end, "told to stop");
+    assert!(published.confirmed.iter().all(|confirmed| *confirmed));
+    keep(
+        &broker.connect(),
+        "",
+        QUEUE,
+        &["the end, and not one of the load's bodies"],
+    );
+    let (consumer, receipts) = consuming.join().expect("the consumer gets all of it");
+    consumer.close().expect("the broker says good-bye");
+    for (expected, receipt) in receipts.iter().enumerate() {
+        let id = receipt.id.expect("the body is whole");
+        assert_eq!(id.sequence as usize, expected, "they came in order");
+        assert!(!receipt.redelivered, "{id:?} came once");
+    }
+    assert_eq!(receipts.len(), published.confirmed.len());
+}
+
+/// All messages before the first foreign one, which is taken too.
+fn take_until_the_end(mut consumer: Consumer) -> (Consumer, Vec<Receipt>) {
+    let mut receipts: Vec<Receipt> = vec![];
+    while receipts.last().is_none_or(|receipt| receipt.id.is_some()) {
+        let before = consumer.received;
+        let came = consumer.receive(&mut receipts);
+        came.unwrap_or_else(|error| panic!("{error}, after {before} messages"));
+        if consumer.received > before {
+            let last = consumer.received;
+            consumer.ack_up_to(last).expect("the broker takes acks");
+        }
+    }
+    receipts.pop();
+    (consumer, receipts)
+}
+
+/// A small file system of its own, unmounted when the test is over, however it ends.
+struct SmallDisk {
+    mounted_at: PathBuf,
+    _directory: TempDir,
+}
+
+impl SmallDisk {
+    /// None, with the reason printed, where this isn't possible.
+    fn mount() -> Option<Self> {
+        let directory = scratch_directory();
+        let image = directory.path().join("image");
+        let mounted_at = directory.path().join("disk");
+        std::fs::create_dir(&mounted_at).expect("the scratch directory is writable");
+        let file = std::fs::File::create(&image).expect("the scratch directory is writable");
+        file.set_len(DISK_BYTES).expect("a file may have holes");
+        let done = run(Command::new("mkfs.ext4").arg("-q").arg(&image)).and_then(|()| {
+            run(Command::new("mount")
+                .args(["-o", "loop"])
+                .args([&image, &mounted_at]))
+        });
+        match done {
+            Ok(()) => Some(Self {
+                mounted_at,
+                _directory: directory,
+            }),
+            Err(reason) => {
+                println!("not tested: {reason}");
+                None
+            }
+        }
+    }
+
+    fn home(&self) -> Home {
+        Home::with_data_in(self.mounted_at.join("data"), CONFIGURATION)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A broker that a failed test left behind may be dying still.
+        let unmount =
+            |arguments: &[&str], at: &Path| run(Command::new("umount").args(arguments).arg(at));
+        if let Err(first) = unmount(&[], &self.mounted_at)
+            && let Err(then) = unmount(&["--lazy"], &self.mounted_at)
+        {
+            eprintln!(
+                "{} stays mounted: {first}; {then}",
+                self.mounted_at.display()
+            );
+        }
+    }
+}
+
+/// Runs a tool; what it complained about if it failed.
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!(
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Err(error) => Err(format!("{name}: {error}")),
+    }
+}

@@ -1,0 +1,230 @@
+//! What is on a disk, asked of a broker that is built from it, drained, and thrown away. It writes to
+//! files of its own, so the disk may be used afterwards as if nobody had looked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amq_protocol::protocol::{AMQPClass, basic, channel, exchange};
+use leveret::base::{CoreId, Time};
+use leveret::broker::Core;
+use leveret::log::{DiskRequest, Image};
+use leveret::mail::Mail;
+
+use crate::client::{Client, Mode};
+use crate::disk::{Disk, LogId};
+use crate::oracle::{FoundMessage, Inspection, Oracle, Verdict};
+use crate::trace;
+use crate::wire::{self, Ear, Heard};
+use crate::world;
+
+/// Channels that ask for exchanges begin here; those that ask for queues at 1.
+const EXCHANGES: u16 = 30;
+/// The message that is published to see where it goes has this bit and the number of its route.
+const PROBE: u64 = 1 << 63;
+
+struct Inspector<'a> {
+    disk: &'a Disk,
+    cores: Vec<Core>,
+    client: Client,
+    ear: Ear,
+    now: Time,
+    /// Files that were made meanwhile, and copies of those that were written to.
+    made: BTreeMap<(LogId, u32), Vec<u8>>,
+}
+
+/// Looks at a disk.
+pub(crate) fn inspect(
+    disk: &Disk,
+    cores: u16,
+    oracle: &Oracle,
+    keys: usize,
+) -> Verdict<Inspection> {
+    trace::count(|counts| counts.images += 1);
+    let (mut built, damage) = world::recover(disk, cores, 1)?;
+    let now = Time(1);
+    let session = built[0].connect(now, true);
+    let client = Client::new(0, 0, session, Mode::Confirm, 0, 0);
+    let ear = Ear::default();
+    let mut inspector = Inspector {
+        disk,
+        cores: built,
+        client,
+        ear,
+        now,
+        made: BTreeMap::new(),
+    };
+    let queues = oracle.queues.len();
+    let mut found = Inspection {
+        queues: vec![None; queues],
+        exchanges: vec![true; oracle.exchanges.len()],
+        bindings: BTreeSet::new(),
+        damage,
+    };
+    let mut hello: Vec<u8> = inspector.client.unsent.drain(..).collect();
+    for queue in 0..queues {
+        let channel = 1 + queue as u16;
+        if channel > 1 {
+            wire::open_channel(&mut hello, channel);
+        }
+        wire::consume(&mut hello, channel, queue, &queue.to_string(), true);
+    }
+    for (number, exchange) in oracle.exchanges.iter().enumerate().skip(1) {
+        let channel = EXCHANGES + number as u16;
+        wire::open_channel(&mut hello, channel);
+        wire::declare_exchange(
+            &mut hello,
+            channel,
+            number,
+            exchange.kind,
+            (exchange.durable, true),
+        );
+    }
+    for heard in inspector.talk(&hello)? {
+        note_heard(&heard, &mut found)?;
+    }
+    inspector.find_bindings(oracle, keys, &mut found)?;
+    Ok(found)
+}
+
+fn note_heard(heard: &Heard, found: &mut Inspection) -> Verdict {
+    match &heard.method {
+        AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_)) => {
+            found.queues[usize::from(heard.channel) - 1].get_or_insert_default();
+        }
+        AMQPClass::Basic(basic::AMQPMethod::Deliver(deliver)) => {
+            let (message, _) =
+                wire::read_body(&heard.body).ok_or("a recovered body is nobody's")?;
+            let redelivered = deliver.redelivered;
+            let queue = &mut found.queues[usize::from(heard.channel) - 1];
+            queue.get_or_insert_default().push(FoundMessage {
+                message,
+                redelivered,
+            });
+        }
+        AMQPClass::Channel(channel::AMQPMethod::Close(close)) if close.reply_code == 404 => {
+            if heard.channel > EXCHANGES {
+                found.exchanges[usize::from(heard.channel - EXCHANGES)] = false;
+            }
+        }
+        AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))
+        | AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))
+        | AMQPClass::Connection(_)
+        | AMQPClass::Confirm(_)
+        | AMQPClass::Basic(basic::AMQPMethod::QosOk(_)) => {}
+        other => return Err(format!("the recovered broker says {other:?}")),
+    }
+    Ok(())
+}
+
+impl Inspector<'_> {
+    /// Publishes through every exchange, and sees where it goes.
+    fn find_bindings(&mut self, oracle: &Oracle, keys: usize, found: &mut Inspection) -> Verdict {
+        let mut routes = Vec::new();
+        let mut say = Vec::new();
+        for (number, exchange) in oracle.exchanges.iter().enumerate().skip(1) {
+            let keys = if exchange.kind == "fanout" { 1 } else { keys };
+            for key in (0..keys).filter(|_| found.exchanges[number]) {
+                let body = wire::body(PROBE | routes.len() as u64, 0);
+                let channel = EXCHANGES + number as u16;
+                wire::publish(&mut say, channel, (number, key), (false, false), &body);
+                routes.push((number, key));
+            }
+        }
+        for heard in self.talk(&say)? {
+            let (message, _) = wire::read_body(&heard.body).ok_or("a probe came back changed")?;
+            let Some((exchange, key)) = routes.get((message & !PROBE) as usize) else {
+                return Err(format!("message {message} came after everything else"));
+            };
+            found
+                .bindings
+                .insert((*exchange, *key, usize::from(heard.channel) - 1));
+        }
+        Ok(())
+    }
+
+    /// Says something, and listens until nothing more comes.
+    fn talk(&mut self, bytes: &[u8]) -> Verdict<Vec<Heard>> {
+        self.cores[0].receive(self.now, self.client.session, bytes);
+        let mut heard = Vec::new();
+        loop {
+            let mut worked = false;
+            for index in 0..self.cores.len() {
+                worked |= self.turn(index, &mut heard)?;
+            }
+            if !worked {
+                return Ok(heard);
+            }
+        }
+    }
+
+    fn turn(&mut self, index: usize, heard: &mut Vec<Heard>) -> Verdict<bool> {
+        let mut worked = self.cores[index].has_work();
+        self.cores[index].settle(self.now);
+        worked |= self.use_disk(index)?;
+        while let Some(session) = self.cores[index].next_dirty() {
+            if session != self.client.session || index != 0 {
+                continue;
+            }
+            let core = &mut self.cores[index];
+            let (bytes, _) = world::drain(core, &self.client, usize::MAX, self.now);
+            self.ear.hear(&bytes);
+            heard.extend(self.ear.take()?);
+            worked |= !bytes.is_empty();
+        }
+        for peer in 0..self.cores.len() {
+            let mail = self.cores[index].take_mail(CoreId(peer as u16), Box::<Mail>::default);
+            if let Some(mut mail) = mail {
+                let from = CoreId(index as u16);
+                self.cores[peer].deliver_mail(self.now, from, &mut mail);
+                worked = true;
+            }
+        }
+        Ok(worked)
+    }
+
+    /// Whatever is asked of the disk is done at once.
+    fn use_disk(&mut self, index: usize) -> Verdict<bool> {
+        let mut worked = false;
+        let core = &mut self.cores[index];
+        while let Some((log, size)) = core.next_commit(self.now) {
+            let mut bytes = vec![0; size];
+            let placed = core.commit(self.now, log, &mut bytes);
+            let placed = placed.ok_or("a commit was due and isn't written")?;
+            let own = self.made.entry(((index, log), placed.file.0));
+            let file = own.or_insert_with(|| self.disk.view((index, log)).copy(placed.file));
+            let at = placed.offset as usize;
+            file[at..at + placed.len].copy_from_slice(&bytes[..placed.len]);
+            core.committed(self.now, log);
+            worked = true;
+        }
+        while let Some((log, request)) = core.next_disk_request() {
+            worked = true;
+            match request {
+                DiskRequest::Read {
+                    read,
+                    file,
+                    offset,
+                    len,
+                } => {
+                    let mut bytes = vec![0; len];
+                    let at = offset as usize;
+                    match self.made.get(&((index, log), file.0)) {
+                        Some(made) => bytes.copy_from_slice(&made[at..at + len]),
+                        None => {
+                            let mut view = self.disk.view((index, log));
+                            let result = view.read(file, offset, &mut bytes);
+                            result.map_err(|error| error.to_string())?;
+                        }
+                    }
+                    core.read_done(self.now, log, read, Some(&bytes));
+                }
+                DiskRequest::Prepare { file, size } => {
+                    self.made
+                        .insert(((index, log), file.0), vec![0; size as usize]);
+                    core.prepared(self.now, log, file, true);
+                }
+                DiskRequest::Remove { .. } | DiskRequest::Quarantine { .. } => {}
+            }
+        }
+        Ok(worked)
+    }
+}

@@ -1,0 +1,593 @@
+//! What must be true, kept by somebody who knows nothing of logs and cores: which definitions stand,
+//! where each message must, may and must not be, and who holds it. Every rule that is broken is told
+//! in words.
+//!
+//! Clients run side by side, so the oracle knows intervals: between a request and its answer a
+//! definition is *coming* or *going*, and a message that is routed meanwhile may be there or not. A
+//! crash makes an end of that: what is on the disk then is looked at, judged, and taken for the truth.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A rule was broken.
+pub(crate) type Verdict<T = ()> = Result<T, String>;
+
+/// Whether something is defined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    Absent,
+    Coming,
+    Present,
+    Going,
+}
+
+/// What a message has come to in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gone {
+    /// It is there, if it ever was.
+    No,
+    /// Settled; a crash may bring it back.
+    Settled,
+    /// Settled, and that is durable.
+    ForEver,
+    /// A purge may have met it.
+    Perhaps,
+}
+
+/// A message in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// It was confirmed, and surely routed here.
+    pub(crate) must: bool,
+    /// Who holds it: client and delivery tag.
+    pub(crate) holder: Option<(u64, u64)>,
+    pub(crate) gone: Gone,
+    /// A client has had it, or a crash met it: it is flagged when it comes again.
+    seen: bool,
+    /// Perhaps somebody was sent it.
+    perhaps_seen: bool,
+}
+
+const FRESH: Record = Record {
+    must: false,
+    holder: None,
+    gone: Gone::No,
+    seen: false,
+    perhaps_seen: false,
+};
+
+/// What was published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message {
+    pub(crate) persistent: bool,
+    pub(crate) len: usize,
+    /// Which channel published it.
+    pub(crate) publisher: u64,
+}
+
+pub(crate) struct Queue {
+    pub(crate) durable: bool,
+    pub(crate) standing: Standing,
+    /// A client is declaring, deleting or purging it.
+    pub(crate) busy: bool,
+    pub(crate) records: BTreeMap<u64, Record>,
+    /// In a queue of this name that was deleted in this life: consumers of then may still hear of it.
+    late: BTreeSet<u64>,
+    /// Deleted so often in this life.
+    pub(crate) deletions: u64,
+    /// In this life somebody consumed, or took a message.
+    pub(crate) consumed: bool,
+    /// Somebody did so without acknowledging: what was on its way may be lost.
+    pub(crate) lossy: bool,
+    /// A purge is under way: what comes may meet it.
+    purging: bool,
+    /// Something may have gone back.
+    returned: bool,
+}
+
+pub(crate) struct Exchange {
+    pub(crate) kind: &'static str,
+    pub(crate) durable: bool,
+    pub(crate) standing: Standing,
+    pub(crate) busy: bool,
+}
+
+/// A binding: exchange, routing key, queue.
+pub(crate) type Binding = (usize, usize, usize);
+
+/// A publish that isn't confirmed: the queues it must and may reach.
+#[derive(Debug)]
+struct Outstanding {
+    exchange: usize,
+    key: usize,
+    must: Vec<usize>,
+}
+
+pub(crate) struct Oracle {
+    pub(crate) queues: Vec<Queue>,
+    /// The first is the default exchange.
+    pub(crate) exchanges: Vec<Exchange>,
+    pub(crate) bindings: BTreeMap<Binding, Standing>,
+    pub(crate) messages: Vec<Message>,
+    outstanding: BTreeMap<u64, Outstanding>,
+}
+
+/// What a delivery says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    pub(crate) queue: usize,
+    pub(crate) message: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) no_ack: bool,
+    /// Client and tag.
+    pub(crate) holder: (u64, u64),
+    /// How often the queue had been deleted when the consumer asked.
+    pub(crate) since: u64,
+}
+
+/// A message as it was found on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundMessage {
+    pub(crate) message: u64,
+    pub(crate) redelivered: bool,
+}
+
+/// How the broker stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    Clean,
+    Crash,
+    /// A crash before the broker was open: an earlier clean stop may still hold.
+    EarlyCrash,
+}
+
+/// What a disk holds, as a fresh broker tells it.
+#[derive(Default)]
+pub(crate) struct Inspection {
+    /// By queue: none if it isn't there.
+    pub(crate) queues: Vec<Option<Vec<FoundMessage>>>,
+    pub(crate) exchanges: Vec<bool>,
+    pub(crate) bindings: BTreeSet<Binding>,
+    pub(crate) damage: Vec<String>,
+}
+
+impl Oracle {
+    pub(crate) fn new(queues: &[bool], exchanges: &[(&'static str, bool)]) -> Self {
+        let queues = queues.iter().map(|durable| Queue {
+            durable: *durable,
+            standing: Standing::Absent,
+            busy: false,
+            records: BTreeMap::new(),
+            late: BTreeSet::new(),
+            deletions: 0,
+            consumed: false,
+            lossy: false,
+            purging: false,
+            returned: false,
+        });
+        let exchanges = exchanges.iter().map(|(kind, durable)| Exchange {
+            kind,
+            durable: *durable,
+            standing: if *kind == "default" {
+                Standing::Present
+            } else {
+                Standing::Absent
+            },
+            busy: false,
+        });
+        Self {
+            queues: queues.collect(),
+            exchanges: exchanges.collect(),
+            bindings: BTreeMap::new(),
+            messages: Vec::new(),
+            outstanding: BTreeMap::new(),
+        }
+    }
+
+    /// Where a message would go: the queue, and whether surely.
+    fn routes(&self, exchange: usize, key: usize) -> Vec<(usize, bool)> {
+        if exchange == 0 {
+            let sure = self.queues[key].standing == Standing::Present;
+            let some = self.queues[key].standing != Standing::Absent;
+            return if some { vec![(key, sure)] } else { vec![] };
+        }
+        let fanout = self.exchanges[exchange].kind == "fanout";
+        let mut routes: BTreeMap<usize, bool> = BTreeMap::new();
+        for (&(from, pattern, queue), standing) in &self.bindings {
+            if from == exchange && (fanout || pattern == key) && *standing != Standing::Absent {
+                let all = [
+                    *standing,
+                    self.queues[queue].standing,
+                    self.exchanges[from].standing,
+                ];
+                let sure = all.iter().all(|one| *one == Standing::Present);
+                *routes.entry(queue).or_default() |= sure;
+            }
+        }
+        routes.into_iter().collect()
+    }
+
+    /// A message is sent. Returns the queues that it must reach.
+    pub(crate) fn published(&mut self, message: u64, exchange: usize, key: usize) -> Vec<usize> {
+        let mut must = Vec::new();
+        for (queue, sure) in self.routes(exchange, key) {
+            self.queues[queue].records.insert(message, FRESH);
+            if sure {
+                must.push(queue);
+            }
+        }
+        let outstanding = Outstanding {
+            exchange,
+            key,
+            must: must.clone(),
+        };
+        self.outstanding.insert(message, outstanding);
+        must
+    }
+
+    /// It wasn't sent after all.
+    pub(crate) fn unpublished(&mut self, message: u64) {
+        self.outstanding.remove(&message);
+        for queue in &mut self.queues {
+            queue.records.remove(&message);
+        }
+    }
+
+    /// Definitions have changed, or may: publishes under way may go elsewhere.
+    pub(crate) fn reroute(&mut self) {
+        let mut outstanding = std::mem::take(&mut self.outstanding);
+        for (message, one) in &mut outstanding {
+            let routes = self.routes(one.exchange, one.key);
+            for (queue, _) in &routes {
+                self.queues[*queue].records.entry(*message).or_insert(FRESH);
+            }
+            one.must.retain(|queue| routes.contains(&(*queue, true)));
+        }
+        self.outstanding = outstanding;
+    }
+
+    /// The publisher has its confirm. Returns the queues that must have the message.
+    pub(crate) fn confirmed(&mut self, message: u64) -> Verdict<Vec<usize>> {
+        let Some(outstanding) = self.outstanding.remove(&message) else {
+            return Err(format!(
+                "message {message} was confirmed, and nobody waited for that"
+            ));
+        };
+        for queue in &outstanding.must {
+            if let Some(record) = self.queues[*queue].records.get_mut(&message) {
+                record.must = true;
+            }
+        }
+        Ok(outstanding.must)
+    }
+
+    pub(crate) fn returned(&mut self, message: u64) -> Verdict {
+        match self.outstanding.get(&message) {
+            Some(one) if !one.must.is_empty() => Err(format!(
+                "message {message} was returned although queue {:?} was bound",
+                one.must
+            )),
+            Some(_) => Ok(()),
+            None => Err(format!("message {message} was returned after its confirm")),
+        }
+    }
+
+    /// A client has received a message.
+    pub(crate) fn delivered(&mut self, one: &Delivered) -> Verdict {
+        let Delivered {
+            queue,
+            message,
+            redelivered,
+            ..
+        } = *one;
+        let found = &mut self.queues[queue];
+        let Some(record) = found.records.get_mut(&message) else {
+            if found.late.contains(&message) && one.since < found.deletions {
+                return Ok(());
+            }
+            return Err(format!(
+                "queue {queue} delivered message {message}, which it never got or which is gone for ever"
+            ));
+        };
+        if matches!(record.gone, Gone::Settled | Gone::ForEver) {
+            if found.late.contains(&message) && one.since < found.deletions {
+                return Ok(());
+            }
+            return Err(format!(
+                "queue {queue} delivered message {message} again after it was settled"
+            ));
+        }
+        if let Some(holder) = record.holder {
+            return Err(format!(
+                "queue {queue} delivered message {message} to {:?} while {holder:?} holds it",
+                one.holder
+            ));
+        }
+        if record.seen && !redelivered {
+            return Err(format!(
+                "queue {queue}: message {message} comes again and isn't flagged redelivered"
+            ));
+        }
+        if redelivered && !record.seen && !record.perhaps_seen && !found.returned {
+            return Err(format!(
+                "queue {queue}: message {message} is flagged redelivered, and nobody had it"
+            ));
+        }
+        record.seen = true;
+        if one.no_ack {
+            record.gone = Gone::Settled;
+        } else {
+            record.holder = Some(one.holder);
+        }
+        Ok(())
+    }
+
+    /// The holder has acknowledged or discarded it.
+    pub(crate) fn settled(&mut self, queue: usize, message: u64) {
+        if let Some(record) = self.queues[queue].records.get_mut(&message) {
+            record.holder = None;
+            if record.gone == Gone::No || record.gone == Gone::Perhaps {
+                record.gone = Gone::Settled;
+            }
+        }
+    }
+
+    /// It goes back, or what the holder said was never heard.
+    pub(crate) fn released(&mut self, queue: usize, message: u64) {
+        let found = &mut self.queues[queue];
+        found.returned = true;
+        if let Some(record) = found.records.get_mut(&message) {
+            record.holder = None;
+            if record.gone == Gone::Settled {
+                record.gone = Gone::No;
+            }
+        }
+    }
+
+    /// Somebody who had taken messages from the queue is gone: what was on the way goes back.
+    pub(crate) fn deserted(&mut self, queue: usize) {
+        self.queues[queue].returned = true;
+    }
+
+    /// That a message was settled is durable now, if the publish that followed is (and was written).
+    pub(crate) fn harden(&mut self, queue: usize, message: u64, by: u64) {
+        let found = &mut self.queues[queue];
+        let written = found
+            .records
+            .get(&by)
+            .is_some_and(|record| record.gone == Gone::No);
+        if !written || found.lossy || !found.durable || !self.messages[by as usize].persistent {
+            return;
+        }
+        self.settled_for_ever(queue, message);
+    }
+
+    pub(crate) fn settled_for_ever(&mut self, queue: usize, message: u64) {
+        if let Some(record) = self.queues[queue].records.get_mut(&message)
+            && record.gone == Gone::Settled
+        {
+            record.gone = Gone::ForEver;
+        }
+    }
+
+    /// A purge is sent: what may meet it.
+    pub(crate) fn purging(&mut self, queue: usize) -> Vec<u64> {
+        let found = &mut self.queues[queue];
+        found.purging = true;
+        let mut sure = Vec::new();
+        for (message, record) in &mut found.records {
+            if record.gone == Gone::No && record.holder.is_none() {
+                if record.must && !found.consumed {
+                    sure.push(*message);
+                }
+                record.gone = Gone::Perhaps;
+            }
+        }
+        sure
+    }
+
+    /// The purge is answered; those it surely met.
+    pub(crate) fn purged(&mut self, queue: usize, sure: &[u64]) {
+        let found = &mut self.queues[queue];
+        found.purging = false;
+        for record in found.records.values_mut() {
+            if record.gone == Gone::No && record.holder.is_none() {
+                record.gone = Gone::Perhaps;
+            }
+        }
+        for message in sure {
+            if let Some(record) = found.records.get_mut(message)
+                && record.gone == Gone::Perhaps
+                && !found.consumed
+            {
+                record.gone = Gone::Settled;
+            }
+        }
+    }
+
+    /// The queue is deleted, and that is durable.
+    pub(crate) fn deleted(&mut self, queue: usize) {
+        let found = &mut self.queues[queue];
+        found.standing = Standing::Absent;
+        found.deletions += 1;
+        let records = std::mem::take(&mut found.records);
+        for (message, mut record) in records {
+            found.late.insert(message);
+            if self.outstanding.contains_key(&message) {
+                record.must = false;
+                found.records.insert(message, record);
+            }
+        }
+        self.bindings.retain(|(_, _, bound), _| *bound != queue);
+        self.reroute();
+    }
+
+    /// The broker has stopped, and this is what is on its disk.
+    pub(crate) fn judge(
+        &mut self,
+        found: &Inspection,
+        stop: Stop,
+        lossy: bool,
+        harsh: bool,
+    ) -> Verdict {
+        if !found.damage.is_empty() && !harsh {
+            return Err(format!(
+                "damage was reported on a disk that has none: {:?}",
+                found.damage
+            ));
+        }
+        self.judge_definitions(found)?;
+        for number in 0..self.queues.len() {
+            self.judge_queue(number, found.queues[number].as_deref(), stop, lossy)?;
+        }
+        self.outstanding.clear();
+        Ok(())
+    }
+
+    fn judge_definitions(&mut self, found: &Inspection) -> Verdict {
+        for (number, exchange) in self.exchanges.iter_mut().enumerate() {
+            let there = found.exchanges[number];
+            exchange.standing = judge_standing(
+                exchange.standing,
+                exchange.durable,
+                there,
+                &format!("exchange {number}"),
+            )?;
+            exchange.busy = false;
+        }
+        for (number, queue) in self.queues.iter_mut().enumerate() {
+            let there = found.queues[number].is_some();
+            let before = queue.standing;
+            queue.standing =
+                judge_standing(before, queue.durable, there, &format!("queue {number}"))?;
+            queue.busy = false;
+        }
+        for binding in &found.bindings {
+            self.bindings.entry(*binding).or_insert(Standing::Absent);
+        }
+        for (binding, standing) in &mut self.bindings {
+            let (exchange, _, queue) = *binding;
+            let (exchange, queue) = (&self.exchanges[exchange], &self.queues[queue]);
+            let durable = exchange.durable && queue.durable;
+            let mut before = *standing;
+            if durable && queue.standing == Standing::Absent {
+                // It went with its queue.
+                before = Standing::Absent;
+            }
+            let there = found.bindings.contains(binding);
+            *standing = judge_standing(before, durable, there, &format!("binding {binding:?}"))?;
+        }
+        self.bindings
+            .retain(|_, standing| *standing == Standing::Present);
+        Ok(())
+    }
+
+    fn judge_queue(
+        &mut self,
+        number: usize,
+        found: Option<&[FoundMessage]>,
+        stop: Stop,
+        lossy: bool,
+    ) -> Verdict {
+        let queue = &mut self.queues[number];
+        let mut there = BTreeMap::new();
+        let mut last: HashMap<u64, u64> = HashMap::new();
+        for one in found.unwrap_or(&[]) {
+            let FoundMessage {
+                message,
+                redelivered,
+            } = *one;
+            let said = |what: &str| {
+                Err(format!(
+                    "after a stop, queue {number}: message {message} {what}"
+                ))
+            };
+            let Some(record) = queue.records.get(&message) else {
+                return said("is there, and never came or is gone for ever");
+            };
+            let about = &self.messages[message as usize];
+            if !about.persistent {
+                return said("is there, and isn't persistent");
+            }
+            if record.gone == Gone::ForEver {
+                return said("is there again, although it was settled and that was durable");
+            }
+            // What a failed read made the broker forget, it doesn't know to have delivered.
+            let flag = match (stop, redelivered) {
+                _ if lossy => "",
+                (Stop::Crash, false) => "isn't flagged redelivered",
+                (_, false) if record.seen => "was delivered before, and the flag is lost",
+                (Stop::Clean, true) if !record.seen && !record.perhaps_seen && !queue.consumed => {
+                    "is flagged redelivered, and nobody had it"
+                }
+                _ => "",
+            };
+            if !flag.is_empty() {
+                return said(flag);
+            }
+            if !lossy
+                && last
+                    .insert(about.publisher, message)
+                    .is_some_and(|last| last > message)
+            {
+                return said("comes behind a later one of its channel");
+            }
+            let restored = Record {
+                must: true,
+                holder: None,
+                gone: Gone::No,
+                seen: redelivered,
+                perhaps_seen: redelivered,
+            };
+            if there.insert(message, restored).is_some() {
+                return said("is there twice");
+            }
+        }
+        if found.is_some() {
+            for (message, record) in &queue.records {
+                let persistent = self.messages[*message as usize].persistent;
+                let must = record.must && record.gone == Gone::No && persistent;
+                let must = must && !(queue.purging && record.holder.is_none());
+                if must && !queue.lossy && !lossy && !there.contains_key(message) {
+                    return Err(format!(
+                        "after a stop, queue {number}: message {message} was confirmed, and is lost"
+                    ));
+                }
+            }
+        }
+        queue.records = there;
+        queue.late.clear();
+        (queue.consumed, queue.lossy, queue.returned) = (false, false, false);
+        queue.purging = false;
+        Ok(())
+    }
+
+    /// Everything was drained: nothing that must be somewhere is left.
+    pub(crate) fn all_drained(&self) -> Verdict {
+        for (number, queue) in self.queues.iter().enumerate() {
+            for (message, record) in &queue.records {
+                if record.must && record.gone == Gone::No && !queue.lossy {
+                    return Err(format!(
+                        "queue {number} is drained, and message {message}, which was confirmed, never came"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn judge_standing(before: Standing, durable: bool, there: bool, what: &str) -> Verdict<Standing> {
+    match (before, durable, there) {
+        (_, false, true) if what != "exchange 0" => {
+            Err(format!("after a stop, {what} is there and isn't durable"))
+        }
+        (Standing::Present, true, false) => {
+            Err(format!("after a stop, {what} was declared, and is gone"))
+        }
+        (Standing::Absent, true, true) => Err(format!(
+            "after a stop, {what} was deleted or never declared, and is there"
+        )),
+        (_, _, true) => Ok(Standing::Present),
+        (_, _, false) => Ok(Standing::Absent),
+    }
+}

@@ -1,0 +1,191 @@
+//! One seed: lives of a broker, each ended by a crash or a clean stop, and at the end everything is
+//! drained.
+
+use std::time::Duration;
+
+use leveret::broker::Core;
+use leveret::log::LogName;
+
+use crate::dice::Dice;
+use crate::inspect::inspect;
+use crate::oracle::{Standing, Stop, Verdict};
+use crate::plan::Plan;
+use crate::trace;
+use crate::world::World;
+
+/// Files that a log may have when nothing is left in it: the segment that is being filled, free ones,
+/// and what the closing batch has just given up.
+const FILES_LEFT: usize = 6;
+
+/// Runs a seed.
+pub(crate) fn run(seed: u64) -> Verdict {
+    let mut dice = Dice::new(seed);
+    let plan = Plan::new(&mut dice);
+    run_plan(plan, dice)
+}
+
+pub(crate) fn run_plan(plan: Plan, dice: Dice) -> Verdict {
+    let lives = plan.lives;
+    let mut world = World::new(plan, dice);
+    for _ in 0..lives {
+        world.open()?;
+        world.live()?;
+        if world.plan.clean_stops && world.dice.chance(1, 2) {
+            world.stop()?;
+        } else {
+            world.crash(Stop::Crash)?;
+        }
+    }
+    world.is_calm = true;
+    world.disk.is_full = false;
+    world.disk.eio_of = 0;
+    world.open()?;
+    world.drain_all()?;
+    world.stop()?;
+    world.check_leaks()
+}
+
+impl World {
+    /// Starts the broker, and crashes before it is open, and starts it again.
+    fn open(&mut self) -> Verdict {
+        loop {
+            self.start()?;
+            let crashes = !self.is_calm && self.dice.chance(self.plan.early_crashes, 8);
+            let after = if crashes {
+                self.dice.roll(12)
+            } else {
+                usize::MAX
+            };
+            let mut steps = 0;
+            while !self.is_open() && steps < after {
+                if !self.step()? {
+                    return Err("the broker rests and isn't open".to_owned());
+                }
+                steps += 1;
+            }
+            if self.is_open() {
+                return Ok(());
+            }
+            trace::count(|counts| counts.early_crashes += 1);
+            self.crash(Stop::EarlyCrash)?;
+        }
+    }
+
+    /// Clients come and go, and do what they do.
+    fn live(&mut self) -> Verdict {
+        for _ in 0..self.dice.between(1, self.plan.steps) {
+            let living = self.clients.iter().filter(|client| !client.is_dead).count();
+            if living < self.plan.clients && self.dice.chance(1, 6) {
+                self.connect();
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, stop: Stop) -> Verdict {
+        trace::note("crash", [0, 0, 0]);
+        self.cores.clear();
+        self.clients.clear();
+        self.disk.crash(&mut self.dice);
+        self.judge(stop)
+    }
+
+    fn judge(&mut self, stop: Stop) -> Verdict {
+        let found = inspect(&self.disk, self.plan.cores, &self.oracle, self.plan.keys)?;
+        let lossy = std::mem::take(&mut self.disk.failed_reads) > 0;
+        self.oracle.judge(&found, stop, lossy, self.plan.harsh)
+    }
+
+    /// A clean stop.
+    fn stop(&mut self) -> Verdict {
+        trace::note("stop", [0, 0, 0]);
+        trace::count(|counts| counts.clean_stops += 1);
+        (self.is_stopping, self.disk.is_full) = (true, false);
+        let calm = std::mem::replace(&mut self.is_calm, true);
+        for client in self.clients.iter_mut().filter(|client| !client.is_dead) {
+            client.was_heard(&mut self.oracle);
+        }
+        for core in 0..self.cores.len() {
+            self.cores[core].shut_down(self.now);
+            self.turn(core)?;
+        }
+        for client in 0..self.clients.len() {
+            if !self.clients[client].is_dead {
+                self.cut(client)?;
+            }
+        }
+        self.until("every session is forgotten", |core| {
+            core.session_count() == 0
+        })?;
+        for core in 0..self.cores.len() {
+            self.cores[core].finish();
+            self.turn(core)?;
+        }
+        self.until("everything is written", Core::is_quiet)?;
+        self.cores.clear();
+        self.clients.clear();
+        self.disk.crash(&mut self.dice);
+        self.is_calm = calm;
+        self.judge(Stop::Clean)
+    }
+
+    fn until(&mut self, what: &str, is_it: impl Fn(&Core) -> bool) -> Verdict {
+        for _ in 0..100_000 {
+            if self.cores.iter().all(&is_it) {
+                return Ok(());
+            }
+            if !self.step()? && !self.cores.iter().all(&is_it) {
+                break;
+            }
+        }
+        Err(format!("at a clean stop: never that {what}"))
+    }
+
+    /// One client takes everything from every queue.
+    fn drain_all(&mut self) -> Verdict {
+        self.plan.transactions = false;
+        (self.plan.heartbeat, self.plan.prefetch) = (0, 7);
+        let client = self.connect();
+        self.run_until_idle()?;
+        for queue in 0..self.oracle.queues.len() {
+            if self.oracle.queues[queue].standing == Standing::Present {
+                self.clients[client].consume(queue, false, &mut self.oracle);
+                self.run_until_idle()?;
+            }
+        }
+        loop {
+            self.run_until_idle()?;
+            if self.clients[client].held_count() == 0 {
+                break;
+            }
+            let all = self.clients[client].held_count() - 1;
+            self.clients[client].settle(all, true, None, &mut self.oracle);
+        }
+        self.oracle.all_drained()?;
+        // What nobody waits for is written, and the log is closed.
+        for _ in 0..4 {
+            self.now = self.now + Duration::from_secs(1);
+            for core in 0..self.cores.len() {
+                self.turn(core)?;
+            }
+            self.run_until_idle()?;
+        }
+        self.check_leaks()
+    }
+
+    /// Nothing is in the queues: little is on the disk.
+    fn check_leaks(&self) -> Verdict {
+        for core in 0..usize::from(self.plan.cores) {
+            for log in [LogName::Messages, LogName::Definitions] {
+                let (files, bytes) = self.disk.usage((core, log));
+                if files > FILES_LEFT {
+                    return Err(format!(
+                        "everything is drained, and the log {log:?} of core {core} has {files} files, {bytes} bytes"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,307 @@
+//! Frames, as a client writes and reads them.
+
+use amq_protocol::frame::{AMQPFrame, parse_frame};
+use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue, tx};
+use amq_protocol::types::{AMQPValue, FieldTable};
+use leveret::amqp::content::{self, ContentHeader};
+use leveret::amqp::frame::{self, FrameKind};
+use leveret::amqp::method;
+
+pub(crate) const PERSISTENT: &[u8] = &[0x10, 0, 2];
+pub(crate) const TRANSIENT: &[u8] = &[0x10, 0, 1];
+/// What our clients agree to.
+pub(crate) const FRAME_MAX: u32 = 16 * 1024;
+
+/// A message's body: its number, and so many bytes that follow from it.
+pub(crate) fn body(message: u64, len: usize) -> Vec<u8> {
+    let mut body = message.to_le_bytes().to_vec();
+    body.resize(8 + len, (message as u8).wrapping_mul(31));
+    body
+}
+
+/// The message that a body belongs to, and how much followed its number; none if it is nobody's.
+pub(crate) fn read_body(body: &[u8]) -> Option<(u64, usize)> {
+    let (number, rest) = body.split_first_chunk::<8>()?;
+    let number = u64::from_le_bytes(*number);
+    let filler = (number as u8).wrapping_mul(31);
+    rest.iter()
+        .all(|byte| *byte == filler)
+        .then_some((number, rest.len()))
+}
+
+pub(crate) fn queue_name(queue: usize) -> String {
+    format!("q{queue}")
+}
+
+pub(crate) fn exchange_name(exchange: usize) -> String {
+    if exchange == 0 {
+        String::new()
+    } else {
+        format!("x{exchange}")
+    }
+}
+
+/// A routing key, and the pattern that it alone matches.
+pub(crate) fn key_name(exchange: usize, key: usize) -> String {
+    if exchange == 0 {
+        queue_name(key)
+    } else {
+        format!("k.{key}")
+    }
+}
+
+pub(crate) fn put(out: &mut Vec<u8>, channel: u16, class: AMQPClass) {
+    method::encode(out, channel, &class);
+}
+
+/// All that opens a connection and a channel, in one breath.
+pub(crate) fn hello(heartbeat: u16) -> Vec<u8> {
+    let mut out = frame::PROTOCOL_HEADER.to_vec();
+    let mut capabilities = FieldTable::default();
+    for name in ["consumer_cancel_notify", "publisher_confirms", "basic.nack"] {
+        capabilities.insert(name.into(), AMQPValue::Boolean(true));
+    }
+    let mut client_properties = FieldTable::default();
+    let capabilities = AMQPValue::FieldTable(capabilities);
+    client_properties.insert("capabilities".into(), capabilities);
+    let start_ok = connection::AMQPMethod::StartOk(connection::StartOk {
+        client_properties,
+        mechanism: "PLAIN".into(),
+        response: "\0guest\0guest".into(),
+        locale: "en_US".into(),
+    });
+    let tune_ok = connection::AMQPMethod::TuneOk(connection::TuneOk {
+        channel_max: 100,
+        frame_max: FRAME_MAX,
+        heartbeat,
+    });
+    let open = connection::AMQPMethod::Open(connection::Open {
+        virtual_host: "/".into(),
+    });
+    for one in [start_ok, tune_ok, open] {
+        put(&mut out, 0, AMQPClass::Connection(one));
+    }
+    out
+}
+
+pub(crate) fn open_channel(out: &mut Vec<u8>, channel: u16) {
+    put(
+        out,
+        channel,
+        AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
+    );
+}
+
+pub(crate) fn select_confirms(out: &mut Vec<u8>) {
+    let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
+    put(out, 1, AMQPClass::Confirm(select));
+}
+
+pub(crate) fn transaction(out: &mut Vec<u8>, commit: bool) {
+    let one = if commit {
+        tx::AMQPMethod::Commit(tx::Commit {})
+    } else {
+        tx::AMQPMethod::Select(tx::Select {})
+    };
+    put(out, 1, AMQPClass::Tx(one));
+}
+
+pub(crate) fn qos(out: &mut Vec<u8>, prefetch_count: u16) {
+    basic_method(
+        out,
+        1,
+        basic::AMQPMethod::Qos(basic::Qos {
+            prefetch_count,
+            global: false,
+        }),
+    );
+}
+
+pub(crate) fn basic_method(out: &mut Vec<u8>, channel: u16, one: basic::AMQPMethod) {
+    put(out, channel, AMQPClass::Basic(one));
+}
+
+pub(crate) fn publish(
+    out: &mut Vec<u8>,
+    channel: u16,
+    (exchange, key): (usize, usize),
+    (persistent, mandatory): (bool, bool),
+    body: &[u8],
+) {
+    let publish = basic::Publish {
+        exchange: exchange_name(exchange).into(),
+        routing_key: key_name(exchange, key).into(),
+        mandatory,
+        immediate: false,
+    };
+    basic_method(out, channel, basic::AMQPMethod::Publish(publish));
+    let properties = if persistent { PERSISTENT } else { TRANSIENT };
+    content::write_header(out, channel, body.len() as u64, properties);
+    content::write_body(out, channel, body, FRAME_MAX as usize - 8);
+}
+
+pub(crate) fn consume(out: &mut Vec<u8>, channel: u16, queue: usize, tag: &str, no_ack: bool) {
+    let consume = basic::Consume {
+        queue: queue_name(queue).into(),
+        consumer_tag: tag.into(),
+        no_ack,
+        ..basic::Consume::default()
+    };
+    basic_method(out, channel, basic::AMQPMethod::Consume(consume));
+}
+
+pub(crate) fn declare_queue(out: &mut Vec<u8>, queue: usize, durable: bool) {
+    let declare = queue::Declare {
+        queue: queue_name(queue).into(),
+        durable,
+        ..queue::Declare::default()
+    };
+    put(
+        out,
+        1,
+        AMQPClass::Queue(queue::AMQPMethod::Declare(declare)),
+    );
+}
+
+pub(crate) fn delete_queue(out: &mut Vec<u8>, queue: usize) {
+    let delete = queue::Delete {
+        queue: queue_name(queue).into(),
+        ..queue::Delete::default()
+    };
+    put(out, 1, AMQPClass::Queue(queue::AMQPMethod::Delete(delete)));
+}
+
+pub(crate) fn purge_queue(out: &mut Vec<u8>, queue: usize) {
+    let purge = queue::Purge {
+        queue: queue_name(queue).into(),
+        nowait: false,
+    };
+    put(out, 1, AMQPClass::Queue(queue::AMQPMethod::Purge(purge)));
+}
+
+pub(crate) fn bind(out: &mut Vec<u8>, (exchange, key, queue): (usize, usize, usize), binds: bool) {
+    let (queue, exchange_name) = (queue_name(queue).into(), exchange_name(exchange).into());
+    let routing_key = key_name(exchange, key).into();
+    let one = if binds {
+        queue::AMQPMethod::Bind(queue::Bind {
+            queue,
+            exchange: exchange_name,
+            routing_key,
+            ..queue::Bind::default()
+        })
+    } else {
+        queue::AMQPMethod::Unbind(queue::Unbind {
+            queue,
+            exchange: exchange_name,
+            routing_key,
+            arguments: FieldTable::default(),
+        })
+    };
+    put(out, 1, AMQPClass::Queue(one));
+}
+
+pub(crate) fn declare_exchange(
+    out: &mut Vec<u8>,
+    channel: u16,
+    exchange: usize,
+    kind: &str,
+    (durable, passive): (bool, bool),
+) {
+    let declare = exchange::Declare {
+        exchange: exchange_name(exchange).into(),
+        kind: kind.into(),
+        durable,
+        passive,
+        ..exchange::Declare::default()
+    };
+    put(
+        out,
+        channel,
+        AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)),
+    );
+}
+
+/// What the broker says: a method, with its content if it has one.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) channel: u16,
+    pub(crate) method: AMQPClass,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Puts what a socket brings together.
+#[derive(Default)]
+pub(crate) struct Ear {
+    bytes: Vec<u8>,
+    /// A method whose content is coming, and how much of that is missing.
+    partial: Option<(Heard, u64)>,
+}
+
+impl Ear {
+    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Everything that is complete.
+    pub(crate) fn take(&mut self) -> Result<Vec<Heard>, String> {
+        let mut heard = Vec::new();
+        let mut at = 0;
+        loop {
+            let split = frame::split(&self.bytes[at..], FRAME_MAX);
+            let Some(one) =
+                split.map_err(|error| format!("the broker sent no frame: {error:?}"))?
+            else {
+                break;
+            };
+            let raw = &self.bytes[at..at + one.size()];
+            at += one.size();
+            match (one.kind, self.partial.take()) {
+                (FrameKind::Method, None) => {
+                    let Ok((_, AMQPFrame::Method(channel, method))) = parse_frame(raw) else {
+                        return Err(format!("the broker sent no method: {raw:?}"));
+                    };
+                    let has_content = matches!(
+                        &method,
+                        AMQPClass::Basic(
+                            basic::AMQPMethod::Deliver(_)
+                                | basic::AMQPMethod::GetOk(_)
+                                | basic::AMQPMethod::Return(_)
+                        )
+                    );
+                    let one = Heard {
+                        channel,
+                        method,
+                        body: Vec::new(),
+                    };
+                    if has_content {
+                        self.partial = Some((one, u64::MAX));
+                    } else {
+                        heard.push(one);
+                    }
+                }
+                (FrameKind::Header, Some((method, u64::MAX))) => {
+                    let header = ContentHeader::read(one.payload);
+                    let size = header
+                        .map_err(|error| format!("no header: {error:?}"))?
+                        .body_size;
+                    self.partial = Some((method, size));
+                }
+                (FrameKind::Body, Some((mut method, missing))) => {
+                    method.body.extend_from_slice(one.payload);
+                    let left = missing.checked_sub(one.payload.len() as u64);
+                    let left = left.ok_or("a body is longer than announced")?;
+                    self.partial = Some((method, left));
+                }
+                (FrameKind::Heartbeat, partial) => self.partial = partial,
+                (kind, partial) => {
+                    return Err(format!("a frame out of place: {kind:?} in {partial:?}"));
+                }
+            }
+            if let Some((method, _)) = self.partial.take_if(|(_, missing)| *missing == 0) {
+                heard.push(method);
+            }
+        }
+        self.bytes.drain(..at);
+        Ok(heard)
+    }
+}
