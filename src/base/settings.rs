@@ -19,6 +19,9 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Largest message body in bytes.
     pub message_bytes_max: u64,
+    /// Dead bytes that a log may hold beyond as many as are alive, as [`limits::LOG_GARBAGE_BYTES`]. No
+    /// key of the configuration sets it; the simulator has less room.
+    pub log_garbage_bytes: u64,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
     /// Who may log in.
@@ -33,6 +36,7 @@ impl Default for Settings {
             heartbeat_s: limits::HEARTBEAT.as_secs() as u16,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
             vhosts: vec![Name::from("/")],
             users: vec![User {
                 name: "guest".to_owned(),

@@ -49,7 +49,7 @@ impl<'a> Stored<'a> {
         };
         let (topology, left_out) = restored();
         let own_seed = seed ^ u64::from(core.0) << 32;
-        let shard = Shard::restore(core, &topology, self.messages, own_seed, notices);
+        let shard = Shard::restore(core, &topology, self.messages, own_seed, settings, notices);
         let catalog = self.definition_log.map(|log| {
             for line in log.damage().into_iter().chain(left_out) {
                 notices.add(|| line);

@@ -417,6 +417,7 @@ impl File {
             heartbeat_s: self.heartbeat_s.unwrap_or(default.heartbeat_s),
             handshake_timeout: self.handshake_timeout.unwrap_or(default.handshake_timeout),
             message_bytes_max: self.message_bytes_max.unwrap_or(default.message_bytes_max),
+            log_garbage_bytes: default.log_garbage_bytes,
             vhosts,
             users,
         };

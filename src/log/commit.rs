@@ -521,6 +521,12 @@ impl Log {
         Some((stretch, next))
     }
 
+    /// How many dead bytes it may hold beyond as many as are alive; [`limits::LOG_GARBAGE_BYTES`] if
+    /// nothing is said.
+    pub fn allow_garbage(&mut self, bytes: u64) {
+        self.garbage_bytes = bytes;
+    }
+
     /// Whether so much is dead that the oldest segment's survivors should be written again.
     pub fn wants_rewriting(&self) -> bool {
         let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();

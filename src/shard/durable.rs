@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered};
 use super::{Owned, Shard, ShardContext};
-use crate::base::{CoreId, Lsn, Notices, QueueId, StoredMessage, Time, limits};
+use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time, limits};
 use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
 use crate::mail::Outbox;
 use crate::model::Topology;
@@ -34,6 +34,7 @@ impl Shard {
         topology: &Topology,
         mut recovered: Recovered,
         seed: u64,
+        settings: &Settings,
         notices: &mut Notices,
     ) -> Self {
         let mut owned = Vec::new();
@@ -56,7 +57,8 @@ impl Shard {
                 )
             });
         }
-        let mut shard = Self::new(Journal::resume(recovered.into_found(), seed));
+        let garbage = settings.log_garbage_bytes;
+        let mut shard = Self::new(Journal::resume(recovered.into_found(), seed, garbage));
         for (queue, end) in orphans {
             // Should the queue ever come here, from another core, these are not its messages any more.
             shard.journal.purge(queue, 0, end, Time::default());

@@ -174,7 +174,10 @@ impl Shard {
     /// and deleted queues.
     pub fn begin_turn(&mut self, now: Time) {
         self.now = now;
-        self.journal.rewrite();
+        // What was purged still counts as alive in the log until it is dropped here.
+        if self.rubbish.is_empty() {
+            self.journal.rewrite();
+        }
         let journal = &mut self.journal;
         if let Some((log, rubbish)) = self.rubbish.last_mut()
             && rubbish.drop_some(limits::JOB_STEPS_PER_TURN, |lsn| {

@@ -131,10 +131,12 @@ const RIDE_BYTES: usize = 64 * 1024;
 const CLOSE: Duration = Duration::from_millis(500);
 
 impl Journal {
-    /// Goes on with a log. `seed`: drawn at random and kept secret.
-    pub(super) fn resume(found: Found, seed: u64) -> Self {
+    /// Goes on with a log. `seed`: drawn at random and kept secret; `garbage_bytes`: how much of it may be
+    /// dead, beyond as much as is alive.
+    pub(super) fn resume(found: Found, seed: u64, garbage_bytes: u64) -> Self {
         let is_new = found.is_empty();
-        let log = Log::resume(recovery::GROUP, seed, found);
+        let mut log = Log::resume(recovery::GROUP, seed, found);
+        log.allow_garbage(garbage_bytes);
         Self {
             pending: VecDeque::new(),
             first_pending: log.upcoming_lsn(),
