@@ -84,6 +84,8 @@ pub(crate) struct Client {
     pub(crate) handed_over: u64,
     ear: Ear,
     pub(crate) is_open: bool,
+    /// The broker has ended its session, which it may hear later, or never.
+    pub(crate) is_ended: bool,
     pub(crate) is_dead: bool,
     pub(crate) stalled: bool,
     mode: Mode,
@@ -123,6 +125,7 @@ impl Client {
             handed_over: 0,
             ear: Ear::default(),
             is_open: false,
+            is_ended: false,
             is_dead: false,
             stalled: false,
             mode,
@@ -415,7 +418,7 @@ impl Client {
                     oracle,
                 )?;
                 let consumer = &mut self.consumers[number];
-                if !no_ack {
+                if !no_ack && !self.is_ended {
                     self.held.insert(
                         tag,
                         Held {
@@ -459,7 +462,7 @@ impl Client {
                     body,
                     oracle,
                 )?;
-                if !no_ack {
+                if !no_ack && !self.is_ended {
                     self.held.insert(
                         tag,
                         Held {
@@ -496,6 +499,11 @@ impl Client {
             return Err(format!("delivery tag {tag} after {}", self.last_tag));
         }
         self.last_tag = tag;
+        if self.is_ended && !no_ack {
+            // It has gone back already, and somebody else may have it.
+            oracle.overheard(queue, message)?;
+            return Ok(message);
+        }
         let holder = (self.uid, tag);
         let one = Delivered {
             queue,
@@ -614,18 +622,31 @@ impl Client {
         !harmless.contains(&true)
     }
 
-    /// Its socket is gone: what it said and nobody heard is void, what it held goes back.
+    /// Its socket is gone.
     pub(crate) fn died(&mut self, oracle: &mut Oracle) {
         trace::note("died", [self.uid, 0, 0]);
+        self.ended(oracle);
         self.is_dead = true;
+        self.publishes.clear();
+    }
+
+    /// Its session is over: what it said and nobody heard is void, what it held goes back.
+    pub(crate) fn ended(&mut self, oracle: &mut Oracle) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        trace::note("ended", [self.uid, 0, 0]);
         self.unsent.clear();
-        for publish in std::mem::take(&mut self.publishes) {
-            if publish.end > self.handed_over {
+        let handed_over = self.handed_over;
+        self.publishes.retain(|publish| {
+            let was_heard = publish.end <= handed_over;
+            if !was_heard {
                 oracle.unpublished(publish.message);
             }
-        }
+            was_heard
+        });
         for one in std::mem::take(&mut self.settled) {
-            if one.end > self.handed_over {
+            if one.end > handed_over {
                 oracle.released(one.queue, one.message);
             }
         }

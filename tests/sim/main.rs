@@ -19,7 +19,6 @@ mod inspect;
 mod oracle;
 mod plan;
 mod run;
-mod scenarios;
 mod trace;
 mod wire;
 mod world;

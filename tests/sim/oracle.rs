@@ -321,6 +321,17 @@ impl Oracle {
         Ok(())
     }
 
+    /// A client reads what was written before its session ended: it doesn't hold it.
+    pub(crate) fn overheard(&self, queue: usize, message: u64) -> Verdict {
+        let found = &self.queues[queue];
+        if found.records.contains_key(&message) || found.late.contains(&message) {
+            return Ok(());
+        }
+        Err(format!(
+            "queue {queue} had delivered message {message}, which it never got"
+        ))
+    }
+
     /// The holder has acknowledged or discarded it.
     pub(crate) fn settled(&mut self, queue: usize, message: u64) {
         if let Some(record) = self.queues[queue].records.get_mut(&message) {

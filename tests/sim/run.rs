@@ -108,6 +108,10 @@ impl World {
         }
         for core in 0..self.cores.len() {
             self.cores[core].shut_down(self.now);
+            // What they held may go to sessions of other cores, which end later.
+            for client in self.clients.iter_mut().filter(|one| one.core == core) {
+                client.ended(&mut self.oracle);
+            }
             self.turn(core)?;
         }
         for client in 0..self.clients.len() {

@@ -177,6 +177,7 @@ impl World {
             self.disk.submit((index, log), request);
         }
         self.post(index);
+        self.note_ended(index);
         self.flush(index)?;
         self.post(index);
         core_notices(&mut self.cores[index]);
@@ -188,6 +189,17 @@ impl World {
         for peer in 0..cores {
             let mail = self.cores[index].take_mail(CoreId(peer as u16), Box::default);
             self.rings[index * cores + peer].extend(mail);
+        }
+    }
+
+    /// A session may end long before its client knows: what that held has gone back by then.
+    fn note_ended(&mut self, index: usize) {
+        let clients = self.clients.iter_mut();
+        for client in clients.filter(|one| one.core == index && !one.is_ended) {
+            let (_, fate) = self.cores[index].output(client.session);
+            if fate != SocketFate::Open {
+                client.ended(&mut self.oracle);
+            }
         }
     }
 
@@ -237,7 +249,7 @@ impl World {
         let actors: Vec<usize> = if self.is_calm || self.is_stopping {
             Vec::new()
         } else {
-            self.who(|client| client.is_open)
+            self.who(|client| client.is_open && !client.is_ended)
         };
         let undrained = self.who(|client| client.is_open || self.is_calm);
         let weights = self.plan.weights.clone();

@@ -1,1 +1,0 @@
-//! Failures that the simulator found, each shrunk to what it needs and told in a sentence.
