@@ -105,6 +105,16 @@ impl Shard {
 
     /// Writes what a clean stop should keep. No session is left.
     pub fn finish(&mut self) {
+        // What is unsettled now was sent to consumers that don't acknowledge: that it has left is on
+        // its way from their sessions' cores.
+        for owned in self.queues.iter_mut().flatten() {
+            let unsettled = owned.queue.unsettled_lsns();
+            let slots: Vec<u32> = unsettled.map(|(_, _, slot)| slot).collect();
+            for slot in slots {
+                let gone = owned.queue.settle(slot);
+                owned.forget(gone, &mut self.journal, self.now);
+            }
+        }
         let queues = self.queues.iter().flatten().filter(|owned| owned.durable);
         let flagged = queues.flat_map(|owned| {
             let positions = owned.queue.redelivered();
