@@ -105,15 +105,9 @@ impl Shard {
 
     /// Writes what a clean stop should keep. No session is left.
     pub fn finish(&mut self) {
-        // What is unsettled now was sent to consumers that don't acknowledge: that it has left is on
-        // its way from their sessions' cores.
-        for owned in self.queues.iter_mut().flatten() {
-            let unsettled = owned.queue.unsettled_lsns();
-            let slots: Vec<u32> = unsettled.map(|(_, _, slot)| slot).collect();
-            for slot in slots {
-                let gone = owned.queue.settle(slot);
-                owned.forget(gone, &mut self.journal, self.now);
-            }
+        // That they have left for their sockets is still on its way from the sessions' cores.
+        for (queue, slot) in self.links.take_departing() {
+            self.departed(queue, slot);
         }
         let queues = self.queues.iter().flatten().filter(|owned| owned.durable);
         let flagged = queues.flat_map(|owned| {
@@ -310,6 +304,16 @@ impl Shard {
                     .append_again(survivor.message, log, position, self.now);
                 self.journal.forget(log, survivor.old);
             }
+        }
+    }
+
+    /// A delivery to a consumer that doesn't acknowledge has left for its socket.
+    pub(super) fn departed(&mut self, queue: QueueId, slot: u32) {
+        if let Some(Some(owned)) = self.queues.get_mut(queue.index as usize)
+            && owned.id == queue
+        {
+            let gone = owned.queue.settle(slot);
+            owned.forget(gone, &mut self.journal, self.now);
         }
     }
 

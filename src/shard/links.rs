@@ -68,6 +68,15 @@ impl Links {
         Some((queue, slot))
     }
 
+    /// All that wait to leave, queue and slot of each: no session is left that could tell.
+    pub(super) fn take_departing(&mut self) -> Vec<(QueueId, u32)> {
+        let links = self.by_core.iter_mut().flatten();
+        links
+            .flat_map(|link| std::mem::take(&mut link.departing))
+            .map(|(_, queue, slot)| (queue, slot))
+            .collect()
+    }
+
     /// Deliveries have left for the socket; the consumers that waited for that. If there are any, the
     /// window was too small for a session that drains: it is doubled.
     pub(super) fn give_back(

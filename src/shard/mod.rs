@@ -423,12 +423,7 @@ impl Shard {
         context: &mut ShardContext<'_>,
     ) {
         while let Some((queue, slot)) = self.links.next_departed(session, messages) {
-            if let Some(Some(owned)) = self.queues.get_mut(queue.index as usize)
-                && owned.id == queue
-            {
-                let gone = owned.queue.settle(slot);
-                owned.forget(gone, &mut self.journal, self.now);
-            }
+            self.departed(queue, slot);
         }
         for (queue, consumer) in self.links.give_back(session, messages, bytes) {
             self.with_queue(queue, context, |queue, sink| {

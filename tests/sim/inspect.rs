@@ -2,6 +2,7 @@
 //! files of its own, so the disk may be used afterwards as if nobody had looked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, exchange};
 use leveret::base::{CoreId, Time};
@@ -20,6 +21,10 @@ use crate::world;
 const EXCHANGES: u16 = 30;
 /// The message that is published to see where it goes has this bit and the number of its route.
 const PROBE: u64 = 1 << 63;
+/// Simulated time in which the broker says what it has to say.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Times that nothing happens but for time.
+const WAITS_MAX: usize = 20;
 
 struct Inspector<'a> {
     disk: &'a Disk,
@@ -145,13 +150,28 @@ impl Inspector<'_> {
     fn talk(&mut self, bytes: &[u8]) -> Verdict<Vec<Heard>> {
         self.cores[0].receive(self.now, self.client.session, bytes);
         let mut heard = Vec::new();
+        let until = self.now + PATIENCE;
+        let mut waits = 0;
         loop {
             let mut worked = false;
             for index in 0..self.cores.len() {
                 worked |= self.turn(index, &mut heard)?;
             }
-            if !worked {
+            if worked {
+                continue;
+            }
+            // What is written again while it is asked for can be had once a batch is due.
+            let timers = self.cores.iter().filter_map(Core::next_timer);
+            waits += 1;
+            let due = timers
+                .min()
+                .filter(|time| *time <= until && waits < WAITS_MAX);
+            let Some(next) = due else {
                 return Ok(heard);
+            };
+            self.now = self.now.max(next);
+            for core in &mut self.cores {
+                core.expire(self.now);
             }
         }
     }

@@ -21,7 +21,11 @@ use crate::trace;
 
 /// Builds the cores of a broker from what a disk holds, and what there is to say about damage.
 pub(crate) fn recover(disk: &Disk, cores: u16, seed: u64) -> Verdict<(Vec<Core>, Vec<String>)> {
-    let settings = Arc::new(Settings::default());
+    // From a log that is rewritten as soon as more of it is dead than alive, to one that never is.
+    let settings = Arc::new(Settings {
+        log_garbage_bytes: [0, 1 << 20, 4 << 20, 1 << 30][seed as usize % 4],
+        ..Settings::default()
+    });
     let mut view = disk.view((0, LogName::Definitions));
     let read = RecoveredDefinitions::read(&mut view, seed);
     let log = read.map_err(|error| format!("the definitions can't be read: {error}"))?;

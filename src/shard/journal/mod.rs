@@ -61,6 +61,8 @@ pub(super) struct Journal {
     next_volatile: u64,
     /// The batch that says that the log was opened is durable, or need not be written.
     is_open: bool,
+    /// A queue waits for a message that is not in a batch yet.
+    is_wanted: bool,
     finishing: bool,
 }
 
@@ -155,6 +157,7 @@ impl Journal {
             requests: VecDeque::new(),
             next_volatile: 0,
             is_open: is_new,
+            is_wanted: false,
             finishing: false,
             log,
         }
@@ -375,6 +378,7 @@ impl Journal {
         } else {
             !self.marks.is_empty()
                 || self.finishing
+                || self.is_wanted
                 || self.waiting.back().is_some_and(|(lsn, _)| *lsn > durable)
                 || self.pending_bytes + notes >= RIDE_BYTES
                 || self.since.is_some_and(|since| now >= since + RIDE)
@@ -466,6 +470,7 @@ impl Journal {
         self.unclosed = (!writer.is_empty()).then_some(now);
         self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
         self.closed_waiters = self.waiting.len();
+        self.is_wanted = false;
         let lsns = (first_lsn, self.first_pending);
         Some(self.log.seal(room, writer, lsns, live, now))
     }
@@ -491,8 +496,10 @@ impl Journal {
     /// Has a message read that a queue wants back, if it is there.
     pub(super) fn fetch(&mut self, queue: QueueId, lsn: Lsn) -> Located {
         let located = self.log.locate(lsn);
-        if let Located::Here(stretch) = located {
-            self.read(stretch, Reading::PageIn(queue, stretch));
+        match located {
+            Located::Here(stretch) => self.read(stretch, Reading::PageIn(queue, stretch)),
+            Located::NotYet => self.is_wanted = true,
+            Located::Nowhere => {}
         }
         located
     }
@@ -514,6 +521,7 @@ impl Journal {
         let mut reads = self.reads.values();
         let is_due = self.log.is_rewriting() || self.log.wants_rewriting();
         if !is_due
+            || self.finishing
             || self.is_overfull()
             || self.log.is_full()
             || reads.any(|read| matches!(read, Reading::Rewrite(_)))
@@ -525,12 +533,13 @@ impl Journal {
         }
     }
 
-    /// What a read was for.
+    /// What a read was for; none if that is no matter any more. After the mark of a clean stop nothing
+    /// may be written, not even again.
     pub(super) fn fetched(&mut self, read: ReadId) -> Option<Fetched> {
-        Some(match self.reads.remove(&read)? {
-            Reading::PageIn(queue, stretch) => Fetched::Pages(queue, stretch),
-            Reading::Rewrite(stretch) => Fetched::Survivors(stretch),
-        })
+        match self.reads.remove(&read)? {
+            Reading::PageIn(queue, stretch) => Some(Fetched::Pages(queue, stretch)),
+            Reading::Rewrite(stretch) => (!self.finishing).then_some(Fetched::Survivors(stretch)),
+        }
     }
 
     /// Hands over the messages of a stretch that was read: LSN, and the message. Whether all of it was
