@@ -28,6 +28,11 @@ pub(crate) struct Disk {
     pub(crate) eio_of: usize,
     /// How many reads have failed.
     pub(crate) failed_reads: usize,
+    /// Operations that were completed, and the one that fails.
+    pub(crate) done: u64,
+    pub(crate) fault_at: Option<u64>,
+    /// A write has failed, or was short: the process ends.
+    pub(crate) is_fatal: bool,
 }
 
 #[derive(Default)]
@@ -142,7 +147,13 @@ impl Disk {
         let directory = self.directories.get_mut(&log)?;
         let choice = dice.roll(directory.jobs.len() + usize::from(directory.write.is_some()));
         let core = &mut cores[log.0];
+        self.done += 1;
+        let fails_now = self.fault_at == Some(self.done);
         if choice == directory.jobs.len() {
+            if fails_now {
+                self.is_fatal = true;
+                return None;
+            }
             let write = directory.write.take()?;
             trace::note(
                 "committed",
@@ -155,7 +166,7 @@ impl Disk {
         let eio = self.eio_of;
         match directory.jobs.remove(choice) {
             DiskRequest::Prepare { file, size } => {
-                let made = !self.is_full;
+                let made = !self.is_full && !fails_now;
                 trace::note(
                     "prepared",
                     [log.0 as u64, u64::from(file.0), u64::from(made)],
@@ -180,7 +191,7 @@ impl Disk {
                 let found = directory.files.get(&file.0);
                 let at = offset as usize;
                 let bytes = found.and_then(|bytes| bytes.get(at..at + len));
-                let fails = eio > 0 && dice.chance(1, eio);
+                let fails = fails_now || eio > 0 && dice.chance(1, eio);
                 self.failed_reads += usize::from(fails);
                 core.read_done(now, log.1, read, bytes.filter(|_| !fails));
             }
@@ -191,6 +202,7 @@ impl Disk {
     /// Power goes. What was being done is done in part, and nobody is told.
     pub(crate) fn crash(&mut self, dice: &mut Dice) {
         let harsh = self.harsh;
+        self.is_fatal = false;
         for directory in self.directories.values_mut() {
             if let Some(write) = directory.write.take() {
                 directory.tear(&write, harsh, dice);

@@ -91,6 +91,24 @@ fn no_seed_breaks_a_rule() {
     );
 }
 
+/// Each operation of some lives fails once, in a run of its own: a write is cut short, a new file finds
+/// the disk full, a read brings nothing.
+#[test]
+fn any_operation_of_the_disk_may_fail() {
+    let mut faults = 0;
+    for seed in [11, 12] {
+        let whole = run::run_with_fault(seed, None);
+        let operations = whole.unwrap_or_else(|violated| panic!("seed {seed}: {violated}"));
+        for fault_at in 1..=operations {
+            if let Err(violated) = run::run_with_fault(seed, Some(fault_at)) {
+                panic!("seed {seed}, with a fault at operation {fault_at}: {violated}");
+            }
+            faults += 1;
+        }
+    }
+    println!("{faults} runs, each with another operation of the disk failing");
+}
+
 #[test]
 fn one_seed_is_one_story() {
     for seed in [7, 8] {

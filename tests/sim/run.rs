@@ -21,12 +21,22 @@ const FILES_LEFT: usize = 6;
 pub(crate) fn run(seed: u64) -> Verdict {
     let mut dice = Dice::new(seed);
     let plan = Plan::new(&mut dice);
-    run_plan(plan, dice)
+    run_plan(plan, dice, None).map(drop)
 }
 
-pub(crate) fn run_plan(plan: Plan, dice: Dice) -> Verdict {
+/// Runs a seed without other faults than this: the disk fails at an operation, counted from 1. Returns how
+/// many operations there were before the end.
+pub(crate) fn run_with_fault(seed: u64, fault_at: Option<u64>) -> Verdict<u64> {
+    let mut dice = Dice::new(seed);
+    let mut plan = Plan::new(&mut dice);
+    (plan.clean_stops, plan.disk_full, plan.eio) = (false, false, false);
+    run_plan(plan, dice, fault_at)
+}
+
+fn run_plan(plan: Plan, dice: Dice, fault_at: Option<u64>) -> Verdict<u64> {
     let lives = plan.lives;
     let mut world = World::new(plan, dice);
+    world.disk.fault_at = fault_at;
     for _ in 0..lives {
         world.open()?;
         world.live()?;
@@ -36,13 +46,16 @@ pub(crate) fn run_plan(plan: Plan, dice: Dice) -> Verdict {
             world.crash(Stop::Crash)?;
         }
     }
+    let operations = world.disk.done;
     world.is_calm = true;
+    world.disk.fault_at = None;
     world.disk.is_full = false;
     world.disk.eio_of = 0;
     world.open()?;
     world.drain_all()?;
     world.stop()?;
-    world.check_leaks()
+    world.check_leaks()?;
+    Ok(operations)
 }
 
 impl World {
@@ -57,7 +70,7 @@ impl World {
                 usize::MAX
             };
             let mut steps = 0;
-            while !self.is_open() && steps < after {
+            while !self.is_open() && steps < after && !self.disk.is_fatal {
                 if !self.step()? {
                     return Err("the broker rests and isn't open".to_owned());
                 }
@@ -79,6 +92,9 @@ impl World {
                 self.connect();
             }
             self.step()?;
+            if self.disk.is_fatal {
+                break;
+            }
         }
         Ok(())
     }
