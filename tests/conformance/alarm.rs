@@ -144,15 +144,16 @@ fn a_publisher_goes_on_when_memory_is_free_again() {
     let channel = other.channel();
     channel.queue("full");
     let mut raw = told(&broker);
+    // The alarm is raised within a second after the limit is passed, and the next publish blocks: perhaps
+    // before all of this is sent.
     let large = wire::publish(1, "", "full", &[7; 64 * 1024]);
-    for _ in 0..1600 {
-        raw.send(&large);
-    }
-    // The alarm is raised within a second, and the next publish after that blocks.
     let small = wire::publish(1, "", "full", b"x");
+    let many = std::iter::repeat_n((&large, Duration::from_millis(1)), 1600);
+    let mut publishes = many.chain(std::iter::repeat((&small, MOMENT)));
     let blocked = loop {
-        raw.send(&small);
-        match raw.hear(MOMENT) {
+        let (publish, patience) = publishes.next().expect("there is no end of them");
+        raw.send(publish);
+        match raw.hear(patience) {
             Heard::Frame(frame) => break frame.method(),
             Heard::Silence => {}
             Heard::End => panic!("the broker hung up"),
