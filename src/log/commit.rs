@@ -26,7 +26,8 @@ use super::disk::{DiskRequest, FileNumber, Placed};
 use super::layout::{
     BLOCK, BatchHeader, BatchWriter, HEADERS, Record, SegmentHeader, Sums, whole_blocks,
 };
-use super::segment::{FreeFile, Segment};
+use super::recovery::Found;
+use super::segment::{FreeFile, Segment, segment_of};
 use crate::base::{Lsn, Time, limits};
 
 /// One log: its segments and the write that is under way.
@@ -109,48 +110,6 @@ pub enum Located {
     NotYet,
     /// The log doesn't have it (any more).
     Nowhere,
-}
-
-/// What recovery found of a log; [`Log::resume`] goes on from there.
-#[derive(Debug, Default)]
-pub struct Found {
-    pub(super) segments: VecDeque<Segment>,
-    /// Files that hold no segment that is needed.
-    pub(super) unused: Vec<FreeFile>,
-    /// Files that are not what a log leaves behind.
-    pub(super) unknown: Vec<FileNumber>,
-    pub(super) next_file: u32,
-    pub(super) last_epoch: u64,
-    pub(super) sequence: u64,
-    pub(super) sums: Sums,
-    pub(super) next_lsn: Lsn,
-    /// What the operator should know: one line for each damage.
-    pub damage: Vec<String>,
-}
-
-impl Found {
-    /// Whether there is anything at all.
-    pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    /// A record keeps something alive. To be called for each such, after the scan.
-    pub fn adopt(&mut self, lsn: Lsn) {
-        if let Some(segment) = segment_of(&mut self.segments, lsn) {
-            segment.live += 1;
-            segment.total = segment.total.max(segment.live);
-        }
-    }
-}
-
-fn segment_of(segments: &mut VecDeque<Segment>, lsn: Lsn) -> Option<&mut Segment> {
-    // Mostly what is asked for is young.
-    let last = segments.len().checked_sub(1)?;
-    if segments[last].first_lsn <= lsn {
-        return segments.get_mut(last);
-    }
-    let after = segments.partition_point(|segment| segment.first_lsn <= lsn);
-    segments.get_mut(after.checked_sub(1)?)
 }
 
 impl Log {

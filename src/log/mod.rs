@@ -24,8 +24,8 @@ mod varint;
 #[cfg(test)]
 mod tests;
 
-pub use commit::{Found, Located, Log, Room, Stretch};
+pub use commit::{Located, Log, Room, Stretch};
 pub use disk::{DiskRequest, FileNumber, Image, LogName, Placed, ReadError, ReadId};
 pub use layout::{BLOCK, BatchWriter, RECORD_OVERHEAD, Record};
-pub use recovery::{RecoveryError, recover};
+pub use recovery::{Found, RecoveryError, recover};
 pub use varint::{VARINT_MAX, take_varint, varint_len};

@@ -11,10 +11,44 @@
 //! disk itself; the first batch written afterwards opens a segment and makes all before it durable
 //! once more.
 
-use super::commit::Found;
-use super::disk::{Image, ReadError};
+use std::collections::VecDeque;
+
+use super::disk::{FileNumber, Image, ReadError};
 use super::layout::{BLOCK, BatchHeader, NoSegment, Record, SegmentHeader, Sums, VERSION};
-use super::segment::{FreeFile, Segment};
+use super::segment::{FreeFile, Segment, segment_of};
+use crate::base::Lsn;
+
+/// What recovery found of a log; [`Log::resume`](super::Log::resume) goes on from there.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub(super) segments: VecDeque<Segment>,
+    /// Files that hold no segment that is needed.
+    pub(super) unused: Vec<FreeFile>,
+    /// Files that are not what a log leaves behind.
+    pub(super) unknown: Vec<FileNumber>,
+    pub(super) next_file: u32,
+    pub(super) last_epoch: u64,
+    pub(super) sequence: u64,
+    pub(super) sums: Sums,
+    pub(super) next_lsn: Lsn,
+    /// What the operator should know: one line for each damage.
+    pub damage: Vec<String>,
+}
+
+impl Found {
+    /// Whether there is anything at all.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// A record keeps something alive. To be called for each such, after the scan.
+    pub fn adopt(&mut self, lsn: Lsn) {
+        if let Some(segment) = segment_of(&mut self.segments, lsn) {
+            segment.live += 1;
+            segment.total = segment.total.max(segment.live);
+        }
+    }
+}
 
 /// Why a log can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! A segment: one life of a file of a log.
 
+use std::collections::VecDeque;
+
 use super::disk::FileNumber;
 use super::layout::BLOCK;
 use crate::base::Lsn;
@@ -90,4 +92,15 @@ impl Segment {
         };
         (end > start).then_some((start, end - start, next))
     }
+}
+
+/// The segment that a record with that LSN is in.
+pub(super) fn segment_of(segments: &mut VecDeque<Segment>, lsn: Lsn) -> Option<&mut Segment> {
+    // Mostly what is asked for is young.
+    let last = segments.len().checked_sub(1)?;
+    if segments[last].first_lsn <= lsn {
+        return segments.get_mut(last);
+    }
+    let after = segments.partition_point(|segment| segment.first_lsn <= lsn);
+    segments.get_mut(after.checked_sub(1)?)
 }
