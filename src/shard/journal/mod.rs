@@ -467,6 +467,10 @@ impl Journal {
             }
             waits
         });
+        // Something that was on its way came after the mark: it must be the last record all the same.
+        if self.finishing && is_last && self.marks.is_empty() && !writer.is_empty() {
+            Mark::Clean.write(&mut writer);
+        }
         self.unclosed = (!writer.is_empty()).then_some(now);
         self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
         self.closed_waiters = self.waiting.len();
