@@ -63,7 +63,10 @@ pub(super) struct Journal {
     is_open: bool,
     /// A queue waits for a message that is not in a batch yet.
     is_wanted: bool,
+    /// The broker stops in order: that is to be the last record.
     finishing: bool,
+    /// It is, in what was sealed so far.
+    says_clean: bool,
 }
 
 /// A message that is not yet in a batch.
@@ -96,7 +99,6 @@ impl Pending {
 #[derive(Clone, Copy, Debug)]
 enum Mark {
     Flagged(Run),
-    Clean,
     Started,
 }
 
@@ -159,6 +161,7 @@ impl Journal {
             is_open: is_new,
             is_wanted: false,
             finishing: false,
+            says_clean: false,
             log,
         }
     }
@@ -262,10 +265,7 @@ impl Journal {
             first,
             count,
         };
-        let extended = self.settled.last_mut().is_some_and(|last| last.extend(run));
-        if !extended {
-            self.settled.push(run);
-        }
+        add_run(&mut self.settled, run);
         self.since.get_or_insert(now);
     }
 
@@ -338,13 +338,9 @@ impl Journal {
                 first,
                 count: 1,
             };
-            let extended = runs.last_mut().is_some_and(|last| last.extend(run));
-            if !extended {
-                runs.push(run);
-            }
+            add_run(&mut runs, run);
         }
         self.marks.extend(runs.into_iter().map(Mark::Flagged));
-        self.marks.push(Mark::Clean);
     }
 
     /// Whether everything is written.
@@ -400,7 +396,10 @@ impl Journal {
 
     /// The most bytes that the records take that are no messages.
     fn notes_len(&self) -> usize {
-        (self.settled.len() + self.purged.len() + self.marks.len()) * RUN_LEN
+        let notes = self.settled.len() + self.purged.len() + self.marks.len();
+        // The mark of a clean stop is due until it stands, and again behind whatever comes after it.
+        let is_mark_due = notes > 0 || !self.pending.is_empty() || !self.says_clean;
+        (notes + usize::from(self.finishing && is_mark_due)) * RUN_LEN
     }
 
     /// Messages at the front that were settled need not be written.
@@ -446,8 +445,7 @@ impl Journal {
             }
             self.passed(&pending);
         }
-        // Behind the messages: what was settled may stand in this very batch, and that the broker has
-        // stopped is the last thing to be said.
+        // Behind the messages: what was settled may stand in this very batch.
         for run in self.settled.drain(..) {
             run.write(SETTLED, &mut writer);
         }
@@ -459,18 +457,15 @@ impl Journal {
             }
             waits
         });
-        let is_last = self.pending.is_empty();
-        self.marks.retain(|mark| {
-            let waits = matches!(mark, Mark::Clean) && !is_last;
-            if !waits {
-                mark.write(&mut writer);
-            }
-            waits
-        });
-        // Something that was on its way came after the mark: it must be the last record all the same.
-        if self.finishing && is_last && self.marks.is_empty() && !writer.is_empty() {
-            Mark::Clean.write(&mut writer);
+        for mark in self.marks.drain(..) {
+            mark.write(&mut writer);
         }
+        // That the broker has stopped is the last thing to be said, again if something else came behind.
+        let is_last = self.finishing && self.pending.is_empty();
+        if is_last && !(self.says_clean && writer.is_empty()) {
+            writer.begin(CLEAN, 0);
+        }
+        self.says_clean = is_last;
         self.unclosed = (!writer.is_empty()).then_some(now);
         self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
         self.closed_waiters = self.waiting.len();
@@ -564,11 +559,18 @@ impl Journal {
     }
 }
 
+/// Adds a run, to the last one if it goes on from there.
+fn add_run(runs: &mut Vec<Run>, run: Run) {
+    let extended = runs.last_mut().is_some_and(|last| last.extend(run));
+    if !extended {
+        runs.push(run);
+    }
+}
+
 impl Mark {
     fn write(&self, writer: &mut BatchWriter<'_>) {
         match self {
             Self::Flagged(run) => run.write(FLAGGED, writer),
-            Self::Clean => writer.begin(CLEAN, 0),
             Self::Started => writer.begin(STARTED, 0),
         }
     }
