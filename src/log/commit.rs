@@ -177,11 +177,6 @@ impl Log {
         self.durable_lsn
     }
 
-    /// The sequence number of the last batch that was sealed; 0 before the first.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
     /// Whether a batch is being written.
     pub fn is_writing(&self) -> bool {
         self.in_flight.is_some()
