@@ -483,10 +483,14 @@ impl Log {
 
     /// Whether so much is dead that the oldest segment's survivors should be written again.
     pub fn wants_rewriting(&self) -> bool {
-        let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
+        // It is asked each turn, and mostly this answers it.
         let oldest_lives = self.segments.front().is_some_and(|oldest| oldest.live > 0);
+        if self.segments.len() <= 1 || !oldest_lives {
+            return false;
+        }
+        let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
         let alive = self.used() - garbage;
-        self.segments.len() > 1 && oldest_lives && garbage > alive + self.garbage_bytes
+        garbage > alive + self.garbage_bytes
     }
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it
