@@ -53,8 +53,6 @@ pub(super) struct Journal {
     room: Option<Room>,
     /// When the oldest of what waits came.
     since: Option<Time>,
-    /// The last batch was sealed then and had something in it.
-    unclosed: Option<Time>,
     reads: HashMap<ReadId, Reading>,
     next_read: u64,
     requests: VecDeque<DiskRequest>,
@@ -131,8 +129,6 @@ const RUN_LEN: usize = 40;
 const RIDE: Duration = Duration::from_millis(100);
 /// or when it has grown to so many bytes.
 const RIDE_BYTES: usize = 64 * 1024;
-/// A log that has been quiet for so long is closed by an empty batch.
-const CLOSE: Duration = Duration::from_millis(500);
 
 impl Journal {
     /// Goes on with a log. `seed`: drawn at random and kept secret; `garbage_bytes`: how much of it may be
@@ -153,7 +149,6 @@ impl Journal {
             closed_waiters: 0,
             room: None,
             since: None,
-            unclosed: None,
             reads: HashMap::new(),
             next_read: 0,
             requests: VecDeque::new(),
@@ -350,13 +345,7 @@ impl Journal {
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
     pub(super) fn next_timer(&self) -> Option<Time> {
-        let retry = self.log.next_timer();
-        if self.log.is_writing() || self.log.is_starved() {
-            return retry;
-        }
-        let ride = self.since.map(|since| since + RIDE);
-        let due = ride.or_else(|| self.unclosed.map(|since| since + CLOSE));
-        due.into_iter().chain(retry).min()
+        self.log.next_timer(self.since.map(|since| since + RIDE))
     }
 
     /// How large a buffer the next batch needs, if it is time for one.
@@ -370,7 +359,7 @@ impl Journal {
         let is_empty = self.pending.is_empty() && notes == 0;
         let durable = self.log.durable_lsn();
         let due = if is_empty {
-            self.unclosed.is_some_and(|since| now >= since + CLOSE)
+            self.log.wants_closing(now)
         } else {
             !self.marks.is_empty()
                 || self.finishing
@@ -466,7 +455,6 @@ impl Journal {
             writer.begin(CLEAN, 0);
         }
         self.says_clean = is_last;
-        self.unclosed = (!writer.is_empty()).then_some(now);
         self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
         self.closed_waiters = self.waiting.len();
         self.is_wanted = false;
