@@ -12,12 +12,13 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use super::StartError;
+use super::data_dir;
 use super::disk::blocking::BlockingDisk;
 use super::disk::image::Files;
 use crate::base::{CoreId, Settings};
@@ -136,7 +137,7 @@ impl Moving<'_> {
         for (_, directory) in former {
             fs::remove_dir_all(directory)?;
         }
-        File::open(self.data_dir)?.sync_all()?;
+        data_dir::sync(self.data_dir)?;
         Ok(())
     }
 
