@@ -29,7 +29,7 @@ use crate::shard::Recovered;
 
 /// What was stored.
 pub(crate) struct Recovery {
-    pub(crate) definitions: Arc<Definitions>,
+    /// What is declared.
     pub(crate) definition_log: RecoveredDefinitions,
     /// For each core.
     pub(crate) messages: Vec<Recovered>,
@@ -63,7 +63,6 @@ pub(crate) fn recover(
         moving.carry_out(definition_log, &former).map_err(failed)?;
         definition_log = read_definitions(data_dir, seed)?;
     }
-    let definitions = definition_log.definitions();
     let messages = thread::scope(|scope| {
         let readers: Vec<_> = (0..cores)
             .map(|core| scope.spawn(move || read_messages(data_dir, CoreId(core))))
@@ -76,7 +75,6 @@ pub(crate) fn recover(
         results.collect::<Result<Vec<_>, _>>()
     })?;
     Ok(Recovery {
-        definitions,
         definition_log,
         messages,
     })
