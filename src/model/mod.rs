@@ -11,6 +11,7 @@ pub mod definitions;
 pub mod exchange;
 pub mod name_rules;
 pub mod queue;
+pub mod sender_selected;
 pub mod topology;
 
 pub use definition::{Change, QueueDefinition};

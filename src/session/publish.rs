@@ -12,8 +12,8 @@ use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
 use crate::mail::{self, ToShard};
-use crate::model::Topology;
 use crate::model::decide::DIRECT_REPLY_TO;
+use crate::model::{Topology, sender_selected};
 
 const CLASS_BASIC: u16 = 60;
 
@@ -309,6 +309,9 @@ impl Channel {
             let exchange = as_name(message.exchange)?;
             find_exchange(&exchange, connection, context)?;
             as_name(message.routing_key)?;
+            if let Some(headers) = Properties::from_validated(message.properties).headers() {
+                sender_selected::append_keys(headers, &mut Vec::new())?;
+            }
             let message = StoredMessage::new(message);
             return Ok(transaction.publish(PendingPublish { mandatory, message })?);
         }
@@ -334,9 +337,35 @@ impl Channel {
             mandatory,
             immediate: false,
         };
-        if !self.route.holds(&publish, context.topology) {
-            self.resolve(&publish, message.properties, connection, context)?;
+        let properties = Properties::from_validated(message.properties);
+        if properties
+            .headers()
+            .is_some_and(sender_selected::is_asked_for)
+        {
+            self.resolve(&publish, properties, connection, context)?;
+            let stripped = sender_selected::without_bcc(properties);
+            let message = MessageRef {
+                properties: stripped.as_deref().unwrap_or(message.properties),
+                ..*message
+            };
+            self.send_to_resolved(mandatory, &message, number, connection, context);
+            return Ok(());
         }
+        if !self.route.holds(&publish, context.topology) {
+            self.resolve(&publish, properties, connection, context)?;
+        }
+        self.send_to_resolved(mandatory, message, number, connection, context);
+        Ok(())
+    }
+
+    fn send_to_resolved(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        number: u64,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
         for index in 0..self.route.groups.len() {
             let core = self.route.groups[index].core;
             self.touch(core);
@@ -364,14 +393,13 @@ impl Channel {
                 connection.confirming.push(self.number);
             }
         }
-        Ok(())
     }
 
-    /// Looks the exchange up and routes; the result is kept if the headers had no part in it.
+    /// Looks the exchange up and routes; the result is kept if the properties had no part in it.
     fn resolve(
         &mut self,
         publish: &Publish<'_>,
-        properties: &[u8],
+        properties: Properties<'_>,
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
@@ -381,10 +409,23 @@ impl Channel {
         let topology = context.topology;
         let scratch = &mut *context.scratch;
         scratch.targets.clear();
-        let routed = topology.route(
+        let first = [routing_key.as_bytes()];
+        let mut several = Vec::new();
+        if let Some(headers) = properties.headers()
+            && sender_selected::is_asked_for(headers)
+        {
+            several.extend(first);
+            sender_selected::append_keys(headers, &mut several)?;
+        }
+        let has_several = !several.is_empty();
+        let routed = topology.route_keys(
             exchange,
-            routing_key.as_bytes(),
-            Properties::from_validated(properties),
+            if has_several {
+                &several[..]
+            } else {
+                &first[..]
+            },
+            properties,
             &mut scratch.route,
             &mut scratch.targets,
         );
@@ -397,7 +438,7 @@ impl Channel {
             cache.add(definition.owner, queue);
         }
         cache.resolved = None;
-        if routed.is_cacheable {
+        if routed.is_cacheable && !has_several {
             cache.resolved = Some((exchange, topology.revision(exchange)));
             cache.exchange.clear();
             cache.exchange.extend_from_slice(publish.exchange);

@@ -31,6 +31,7 @@ mod publish;
 mod queue;
 mod queue_contents;
 mod reply_to;
+mod sender_selected;
 mod shutdown;
 mod topic;
 mod tx;
