@@ -61,6 +61,9 @@ pub const JOB_STEPS_PER_TURN: usize = 10_000;
 /// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by
 /// itself; this bounds the work of one publish.
 pub const EXCHANGE_HOPS_MAX: usize = 1000;
+/// Weight of a binding to a consistent hash exchange: any that fits a number costs the same here, and
+/// RabbitMQ would keep a record for each unit of it.
+pub const BINDING_WEIGHT_MAX: u32 = u32::MAX;
 /// Bytes of contents that a connection may have begun and not completed, over all its channels: some
 /// of the largest messages, and not 2047 of them.
 pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;

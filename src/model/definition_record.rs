@@ -531,12 +531,7 @@ mod tests {
     }
 
     fn exchange() -> impl Strategy<Value = DurableExchange> {
-        let kind = proptest::sample::select(vec![
-            ExchangeKind::Direct,
-            ExchangeKind::Fanout,
-            ExchangeKind::Topic,
-            ExchangeKind::Headers,
-        ]);
+        let kind = proptest::sample::select(&ExchangeKind::ALL[..]);
         let how = (kind, any::<bool>(), any::<bool>());
         (how, name(), name(), arguments()).prop_map(|(how, vhost, name, arguments)| {
             let (kind, auto_delete, internal) = how;

@@ -19,6 +19,7 @@ mod deliver;
 mod environment;
 mod errors;
 mod exchange;
+mod exchange_types;
 mod flow;
 mod foreign;
 mod get;

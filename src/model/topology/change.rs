@@ -61,7 +61,8 @@ impl Topology {
         let is_default = definition.name.as_str() == DEFAULT_EXCHANGE;
         let exchange = Exchange {
             definition: definition.clone(),
-            bindings: (!is_default).then(|| Bindings::new(definition.kind, &self.hashing)),
+            bindings: (!is_default)
+                .then(|| Bindings::new(definition.kind, &definition.arguments, &self.hashing)),
             outgoing: BindingSet::with_hasher(self.hashing.clone()),
             incoming: BindingSet::with_hasher(self.hashing.clone()),
             outgoing_to_exchanges: 0,
@@ -104,18 +105,19 @@ impl Topology {
     }
 
     fn bind(&mut self, binding: &Binding) {
-        let incoming = match binding.destination {
+        let destination = match binding.destination {
             Destination::Queue(id) => self
                 .queues
                 .get_mut(id.index, id.generation)
-                .map(|queue| &mut queue.incoming),
+                .map(|queue| (&queue.definition.name, &mut queue.incoming)),
             Destination::Exchange(id) => self
                 .exchange_at_mut(id)
-                .map(|exchange| &mut exchange.incoming),
+                .map(|exchange| (&exchange.definition.name, &mut exchange.incoming)),
         };
-        let Some(incoming) = incoming else {
+        let Some((name, incoming)) = destination else {
             return;
         };
+        let name = name.clone();
         let is_new = incoming.insert(binding.clone());
         let Some(source) = self.exchange_at_mut(binding.source) else {
             self.detach_from_destination(binding);
@@ -129,6 +131,7 @@ impl Topology {
                 &binding.routing_key,
                 &binding.arguments,
                 binding.destination,
+                &name,
             );
         }
         source.outgoing_to_exchanges += usize::from(binding.to_exchange().is_some());

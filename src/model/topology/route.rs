@@ -4,7 +4,8 @@ use super::{Exchange, Topology};
 use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, QueueId};
-use crate::model::definition::{Destination, ExchangeKind};
+use crate::model::definition::Destination;
+use crate::model::exchange::Bindings;
 use crate::model::exchange::RouteScratch;
 use crate::model::exchange::scratch::Collector;
 
@@ -12,7 +13,7 @@ use crate::model::exchange::scratch::Collector;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Routed {
     /// Whether every message with this routing key goes the same ways, until the exchange's revision
-    /// changes: no headers exchange was asked.
+    /// changes: no exchange was asked that looks at headers or properties, or leaves it to chance.
     pub is_cacheable: bool,
 }
 
@@ -51,11 +52,7 @@ impl Topology {
             return routed;
         }
         scratch.begin(targets);
-        let RouteScratch {
-            seen,
-            topic,
-            headers,
-        } = scratch;
+        let RouteScratch { seen, matching } = scratch;
         let mut collector = Collector {
             seen,
             targets,
@@ -72,10 +69,8 @@ impl Topology {
             collector.has_found = false;
             match &exchange.bindings {
                 Some(bindings) => {
-                    routed.is_cacheable &= exchange.definition.kind != ExchangeKind::Headers;
-                    for key in routing_keys {
-                        bindings.route(key, properties, topic, headers, &mut collector);
-                    }
+                    routed.is_cacheable &= bindings.follow_keys_alone();
+                    bindings.route(routing_keys, properties, matching, &mut collector);
                 }
                 None => {
                     for id in self.named_queues(exchange, routing_keys) {
@@ -106,13 +101,17 @@ impl Topology {
         self.exchange_by_name(exchange.definition.vhost, name.as_str())
     }
 
-    /// Whether a headers exchange can be reached from this one, so that where a message goes may depend
-    /// on more than its routing key.
+    /// Whether an exchange can be reached from this one that looks at headers or properties, or leaves it
+    /// to chance, so that where a message goes may depend on more than its routing key.
     pub fn depends_on_headers(&self, exchange: ExchangeId) -> bool {
         let mut reached = vec![exchange];
         let mut at = 0;
         while let Some(exchange) = reached.get(at).and_then(|id| self.exchange_at(*id)) {
-            if exchange.definition.kind == ExchangeKind::Headers {
+            if !exchange
+                .bindings
+                .as_ref()
+                .is_none_or(Bindings::follow_keys_alone)
+            {
                 return true;
             }
             let mut next: Vec<_> = self.alternate(exchange).into_iter().collect();
