@@ -1,11 +1,14 @@
 //! All vhosts, exchanges, queues and bindings, of which every core holds a full copy: looked up by
 //! name and by id, changed only by [`Topology::apply`], and walked by [`Topology::route`].
 
+mod administration;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
+use crate::model::administration::Administration;
 use crate::model::arguments::Arguments;
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
@@ -36,6 +39,7 @@ pub struct Topology {
     exchanges: Slots<Exchange>,
     /// The last revision given to an exchange; each is given once.
     last_revision: u64,
+    administration: Administration,
     hashing: Seeded,
 }
 
@@ -87,6 +91,7 @@ impl Topology {
             queues: Slots::default(),
             exchanges: Slots::default(),
             last_revision: 0,
+            administration: Administration::default(),
             hashing: hashing.clone(),
         };
         for (name, vhost) in vhost_names.iter().zip((0..).map(VhostId)) {
