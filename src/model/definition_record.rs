@@ -20,11 +20,18 @@
 //! counter        | 7 | next incarnation |
 //!                | 1 |        8         |
 //!                +---+------------------+
+//! administered   | 8 | category | an object of RabbitMQ's definitions.json |
+//!                | 1 |    1     |                  4+n                     |
+//!                +---+----------+------------------------------------------+
 //! ```
 //!
 //! Numbers are little-endian. 1+n: the length of a text in one byte, then the text. 4+n: the length of
-//! a table in four bytes, then its fields. Flags: 1 auto-delete, 2 internal (exchanges only). Leads to:
-//! 0 a queue, 1 an exchange. The first byte of a record is never 0, so zeroed bytes are none.
+//! a table in four bytes, then its fields; or of an object, then its JSON. Flags: 1 auto-delete, 2
+//! internal (exchanges only). Leads to: 0 a queue, 1 an exchange. Category: 1 vhost, 2 user,
+//! 3 permission, 4 topic permission, 5 parameter, 6 global parameter, 7 policy, 8 operator policy. The
+//! first byte of a record is never 0, so zeroed bytes are none.
+
+mod administered;
 
 use std::fmt;
 
@@ -32,6 +39,7 @@ use thiserror::Error;
 
 use crate::amqp::error::ConnectionError;
 use crate::base::{CoreId, Name};
+use crate::model::administration::Administered;
 use crate::model::arguments::Arguments;
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
@@ -70,6 +78,8 @@ pub enum DefinitionRecord {
         /// The lowest incarnation that no queue has or had.
         next_incarnation: u64,
     },
+    /// An administrator defined this.
+    Administered(Administered),
 }
 
 /// A durable queue, as it was declared.
@@ -159,6 +169,9 @@ pub enum MalformedRecord {
     /// The arguments aren't a table.
     #[error("the arguments in a definition record are no table: {0}")]
     InvalidArguments(ConnectionError),
+    /// The object isn't what its category says.
+    #[error("the object in a definition record: {0}")]
+    InvalidObject(String),
 }
 
 const QUEUE: u8 = 1;
@@ -168,6 +181,7 @@ const QUEUE_GONE: u8 = 4;
 const EXCHANGE_GONE: u8 = 5;
 const BINDING_GONE: u8 = 6;
 const COUNTER: u8 = 7;
+const ADMINISTERED: u8 = 8;
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
@@ -296,6 +310,7 @@ impl DefinitionRecord {
                 out.push(COUNTER);
                 out.extend_from_slice(&next_incarnation.to_le_bytes());
             }
+            Self::Administered(thing) => administered::put(out, thing),
         }
     }
 }
@@ -354,6 +369,7 @@ impl DefinitionRecord {
             COUNTER => Self::Counter {
                 next_incarnation: u64::from_le_bytes(reader.array("next incarnation")?),
             },
+            ADMINISTERED => Self::Administered(reader.administered()?),
             kind => return Err(MalformedRecord::UnknownKind(kind)),
         };
         match reader.0.len() {

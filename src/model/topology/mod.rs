@@ -1,6 +1,7 @@
 //! All vhosts, exchanges, queues and bindings, of which every core holds a full copy: looked up by
 //! name and by id, changed only by [`Topology::apply`], and walked by [`Topology::route`].
 
+mod administration;
 mod change;
 mod route;
 mod slots;
@@ -8,6 +9,7 @@ mod slots;
 use std::collections::{HashMap, HashSet};
 
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
+use crate::model::administration::Administration;
 use crate::model::arguments::Arguments;
 use crate::model::definition::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
@@ -40,6 +42,7 @@ pub struct Topology {
     exchanges: Slots<Exchange>,
     /// The last revision given to an exchange; each is given once.
     last_revision: u64,
+    administration: Administration,
     hashing: Seeded,
 }
 
@@ -83,6 +86,7 @@ impl Topology {
             queues: Slots::default(),
             exchanges: Slots::default(),
             last_revision: 0,
+            administration: Administration::default(),
             hashing: hashing.clone(),
         };
         for (name, vhost) in vhost_names.iter().zip((0..).map(VhostId)) {
