@@ -4,10 +4,12 @@
 mod administration;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
+use crate::model::access::Access;
 use crate::model::administration::Administration;
 use crate::model::arguments::Arguments;
 use crate::model::definition::{
@@ -40,6 +42,7 @@ pub struct Topology {
     /// The last revision given to an exchange; each is given once.
     last_revision: u64,
     administration: Administration,
+    access: Arc<Access>,
     hashing: Seeded,
 }
 
@@ -92,6 +95,7 @@ impl Topology {
             exchanges: Slots::default(),
             last_revision: 0,
             administration: Administration::default(),
+            access: Arc::default(),
             hashing: hashing.clone(),
         };
         for (name, vhost) in vhost_names.iter().zip((0..).map(VhostId)) {
