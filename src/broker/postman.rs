@@ -106,8 +106,9 @@ impl Core {
             ToCatalog::Request {
                 session,
                 channel,
+                user,
                 request,
-            } => catalog.request(session, channel, &request, outbox),
+            } => catalog.request(session, channel, &user, &request, outbox),
             ToCatalog::DeleteQueue {
                 owner,
                 queue,

@@ -3,6 +3,7 @@
 //! Every core holds a full [`topology`]. The catalog (core 0) alone [`decide`]s on creating and
 //! deleting; its changes are applied by all cores in the same order, with the same result.
 
+pub mod access;
 pub mod administration;
 pub mod arguments;
 pub mod decide;
@@ -15,6 +16,7 @@ pub mod queue;
 pub mod sender_selected;
 pub mod topology;
 
+pub use access::Access;
 pub use administration::Administration;
 pub use definition::{Change, QueueDefinition};
 pub use definition_record::DefinitionRecord;

@@ -222,7 +222,7 @@ impl Channel {
             return self.consume_replies(consume, connection, context);
         }
         let name = self.queue_name(consume.queue.as_str())?;
-        let (queue, core) = context.usable_queue(&name, connection)?;
+        let (queue, core) = context.readable_queue(&name, connection)?;
         let number = self.add_consumer(consume, core, queue, connection)?;
         self.attach(number, consume, connection, context);
         Ok(())

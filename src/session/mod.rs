@@ -19,6 +19,7 @@ mod input;
 mod methods;
 mod output;
 mod pace;
+mod permission;
 mod publish;
 mod question;
 mod sasl;

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::SessionContext;
 use super::channel::{Channel, Mode};
 use super::connection::Connection;
+use super::permission::PublishPermit;
 use super::transaction::PendingPublish;
 use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
@@ -89,6 +90,7 @@ pub(super) struct RouteCache {
     /// The last properties that were looked through, and whether they ask for persistence.
     properties: Vec<u8>,
     persistent: bool,
+    permit: PublishPermit,
 }
 
 /// The queues on one core.
@@ -111,11 +113,15 @@ impl RouteCache {
     /// Whether the properties ask for persistence. They must be well-formed, and a user id in them
     /// the connection's own.
     #[inline]
-    fn is_persistent(&mut self, properties: &[u8], user: &str) -> Result<bool, AmqpError> {
+    fn is_persistent(
+        &mut self,
+        properties: &[u8],
+        connection: &Connection,
+    ) -> Result<bool, AmqpError> {
         if self.properties.is_empty() || self.properties != properties {
             properties::validate(properties)?;
             let validated = Properties::from_validated(properties);
-            check_user_id(validated, user)?;
+            check_user_id(validated, connection)?;
             let persistent = validated.is_persistent();
             const WORTH_KEEPING: usize = 64;
             if properties.len() > WORTH_KEEPING {
@@ -164,8 +170,7 @@ impl Channel {
         }
         let header = ContentHeader::read(payload)?;
         check_header(&header, context)?;
-        self.route
-            .is_persistent(header.properties, &connection.user)?;
+        self.route.is_persistent(header.properties, connection)?;
         let content = &mut self.content;
         content.properties.clear();
         content.properties.extend_from_slice(header.properties);
@@ -261,9 +266,7 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         check_header(header, context)?;
-        let persistent = self
-            .route
-            .is_persistent(header.properties, &connection.user)?;
+        let persistent = self.route.is_persistent(header.properties, connection)?;
         let message = MessageRef {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
@@ -307,8 +310,9 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         if let Mode::Transaction(transaction) = &mut self.mode {
             let exchange = as_name(message.exchange)?;
-            find_exchange(&exchange, connection, context)?;
-            as_name(message.routing_key)?;
+            let routing_key = as_name(message.routing_key)?;
+            let permit = &mut self.route.permit;
+            permit.check(&exchange, &routing_key, connection, context)?;
             if let Some(headers) = Properties::from_validated(message.properties).headers() {
                 sender_selected::append_keys(headers, &mut Vec::new())?;
             }
@@ -405,7 +409,8 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         let exchange_name = as_name(publish.exchange)?;
         let routing_key = as_name(publish.routing_key)?;
-        let exchange = find_exchange(&exchange_name, connection, context)?;
+        let permit = &mut self.route.permit;
+        let exchange = permit.check(&exchange_name, &routing_key, connection, context)?;
         let topology = context.topology;
         let scratch = &mut *context.scratch;
         scratch.targets.clear();
@@ -480,37 +485,13 @@ fn check_header(header: &ContentHeader<'_>, context: &SessionContext<'_>) -> Res
     Ok(())
 }
 
-/// The exchange that a client may publish to.
-fn find_exchange(
-    name: &Name,
-    connection: &Connection,
-    context: &SessionContext<'_>,
-) -> Result<ExchangeId, AmqpError> {
-    let vhost = || context.topology.vhost_name(connection.vhost).clone();
-    let id = context
-        .topology
-        .exchange_by_name(connection.vhost, name.as_str());
-    let found = id.and_then(|id| Some((id, context.topology.exchange(id)?)));
-    match found {
-        None => Err(ChannelError::NoExchange {
-            exchange: name.clone(),
-            vhost: vhost(),
-        }
-        .into()),
-        Some((_, definition)) if definition.internal => Err(ChannelError::InternalExchange {
-            exchange: name.clone(),
-            vhost: vhost(),
-        }
-        .into()),
-        Some((id, _)) => Ok(id),
-    }
-}
-
-fn check_user_id(properties: Properties<'_>, user: &str) -> Result<(), ChannelError> {
+fn check_user_id(properties: Properties<'_>, connection: &Connection) -> Result<(), ChannelError> {
+    let user = &connection.user;
     match properties.user_id() {
+        Some(_) if connection.is_impersonator => Ok(()),
         Some(user_id) if user_id != user.as_bytes() => Err(ChannelError::UserId {
             user_id: String::from_utf8_lossy(user_id).into_owned(),
-            user: user.to_owned(),
+            user: user.to_string(),
         }),
         _ => Ok(()),
     }

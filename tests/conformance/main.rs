@@ -27,6 +27,7 @@ mod handshake;
 mod headers;
 mod heartbeat;
 mod mutation;
+mod permissions;
 mod pipelining;
 mod publish;
 mod queue;

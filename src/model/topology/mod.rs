@@ -7,8 +7,10 @@ mod route;
 mod slots;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
+use crate::model::access::Access;
 use crate::model::administration::Administration;
 use crate::model::arguments::Arguments;
 use crate::model::definition::{
@@ -43,6 +45,7 @@ pub struct Topology {
     /// The last revision given to an exchange; each is given once.
     last_revision: u64,
     administration: Administration,
+    access: Arc<Access>,
     hashing: Seeded,
 }
 
@@ -87,6 +90,7 @@ impl Topology {
             exchanges: Slots::default(),
             last_revision: 0,
             administration: Administration::default(),
+            access: Arc::default(),
             hashing: hashing.clone(),
         };
         for (name, vhost) in vhost_names.iter().zip((0..).map(VhostId)) {
