@@ -2,7 +2,9 @@
 //! changes with traffic.
 
 use crate::base::{CoreId, ExchangeId, Name, QueueId, SessionId, VhostId};
+use crate::model::administration::Policy;
 use crate::model::arguments::Arguments;
+use crate::model::policy::PolicyKind;
 
 /// A queue as it was declared.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -159,4 +161,20 @@ pub enum Change {
     Bind(Binding),
     /// A binding goes.
     Unbind(Binding),
+    /// A policy is set, or set anew.
+    SetPolicy {
+        /// Whose.
+        kind: PolicyKind,
+        /// As it was defined; [`Policy::parse`](crate::model::policy::Policy::parse) has passed it.
+        policy: Policy,
+    },
+    /// A policy goes.
+    ClearPolicy {
+        /// Whose.
+        kind: PolicyKind,
+        /// Where.
+        vhost: Name,
+        /// Which one.
+        name: Name,
+    },
 }

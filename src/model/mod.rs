@@ -12,6 +12,7 @@ pub mod definition_record;
 pub mod definitions;
 pub mod exchange;
 pub mod name_rules;
+pub mod policy;
 pub mod queue;
 pub mod sender_selected;
 pub mod topology;

@@ -3,6 +3,7 @@
 use super::{BindingSet, DEFAULT_EXCHANGE, Exchange, Queue, Topology};
 use crate::base::{ExchangeId, QueueId};
 use crate::model::NameKey;
+use crate::model::administration::Administered;
 use crate::model::definition::{Binding, Change, Destination, ExchangeDefinition, QueueDefinition};
 use crate::model::exchange::Bindings;
 
@@ -22,6 +23,12 @@ impl Topology {
             Change::DeleteExchange { id } => self.delete_exchange(*id),
             Change::Bind(binding) => self.bind(binding),
             Change::Unbind(binding) => self.unbind(binding),
+            Change::SetPolicy { kind, policy } => {
+                let thing = Administered::policy(*kind, policy.clone());
+                let passed = self.administer(thing);
+                debug_assert_eq!(passed, Ok(()), "the catalog has checked it");
+            }
+            Change::ClearPolicy { kind, vhost, name } => self.clear_policy(*kind, vhost, name),
         }
     }
 
@@ -61,6 +68,7 @@ impl Topology {
         let is_default = definition.name.as_str() == DEFAULT_EXCHANGE;
         let exchange = Exchange {
             definition: definition.clone(),
+            alternate: None,
             bindings: (!is_default)
                 .then(|| Bindings::new(definition.kind, &definition.arguments, &self.hashing)),
             outgoing: BindingSet::with_hasher(self.hashing.clone()),
@@ -71,10 +79,7 @@ impl Topology {
         if self.exchanges.insert(id.index, id.generation, exchange) {
             let vhost = &mut self.vhosts[definition.vhost.index()];
             vhost.exchanges.insert(NameKey(definition.name.clone()), id);
-            if let Some(alternate) = &definition.alternate {
-                let users = vhost.alternate_of.entry(NameKey(alternate.clone()));
-                users.or_default().push(id);
-            }
+            self.set_alternate(id, self.alternate_of(definition));
             self.revise(vec![id]);
         }
     }
@@ -82,20 +87,13 @@ impl Topology {
     fn delete_exchange(&mut self, id: ExchangeId) {
         // First, while its name and its bindings still tell who leads to it.
         self.revise(vec![id]);
+        self.set_alternate(id, None);
         let Some(exchange) = self.exchanges.remove(id.index, id.generation) else {
             return;
         };
         let definition = &exchange.definition;
         let vhost = &mut self.vhosts[definition.vhost.index()];
         vhost.exchanges.remove(definition.name.as_bytes());
-        if let Some(alternate) = &definition.alternate
-            && let Some(users) = vhost.alternate_of.get_mut(alternate.as_bytes())
-        {
-            users.retain(|user| *user != id);
-            if users.is_empty() {
-                vhost.alternate_of.remove(alternate.as_bytes());
-            }
-        }
         for binding in &exchange.outgoing {
             self.detach_from_destination(binding);
         }
@@ -179,7 +177,7 @@ impl Topology {
 
     /// Gives a new revision to these exchanges and to all from which one of them can be reached, by
     /// bindings or as an alternate.
-    fn revise(&mut self, mut changed: Vec<ExchangeId>) {
+    pub(super) fn revise(&mut self, mut changed: Vec<ExchangeId>) {
         self.last_revision += 1;
         let revision = self.last_revision;
         while let Some(id) = changed.pop() {

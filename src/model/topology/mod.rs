@@ -3,6 +3,7 @@
 
 mod administration;
 mod change;
+mod policies;
 mod route;
 mod slots;
 
@@ -17,6 +18,7 @@ use crate::model::definition::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
 use crate::model::exchange::Bindings;
+use crate::model::policy::Policies;
 use crate::model::{NameMap, Seeded};
 use slots::Slots;
 
@@ -56,6 +58,7 @@ struct Vhost {
     exchanges: NameMap<ExchangeId>,
     /// By the name of an exchange, those that have it as their alternate, whether it exists or not.
     alternate_of: NameMap<Vec<ExchangeId>>,
+    policies: Policies,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,8 @@ struct Queue {
 #[derive(Debug)]
 struct Exchange {
     definition: ExchangeDefinition,
+    /// Where messages go that it can't route, by its declaration or by a policy.
+    alternate: Option<Name>,
     /// `None` for the default exchange: the vhost's table of queues says where it leads.
     bindings: Option<Bindings>,
     outgoing: BindingSet,
@@ -99,6 +104,7 @@ impl Topology {
                 queues: HashMap::with_hasher(hashing.clone()),
                 exchanges: HashMap::with_hasher(hashing.clone()),
                 alternate_of: HashMap::with_hasher(hashing.clone()),
+                policies: Policies::default(),
             });
             for (name, kind, internal) in PREDECLARED {
                 let definition = ExchangeDefinition {

@@ -97,7 +97,7 @@ impl Topology {
     }
 
     fn alternate(&self, exchange: &Exchange) -> Option<ExchangeId> {
-        let name = exchange.definition.alternate.as_ref()?;
+        let name = exchange.alternate.as_ref()?;
         self.exchange_by_name(exchange.definition.vhost, name.as_str())
     }
 
