@@ -15,6 +15,7 @@ mod alarm;
 mod bad_input;
 mod channel;
 mod confirm;
+mod definitions;
 mod deliver;
 mod environment;
 mod errors;
