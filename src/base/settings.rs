@@ -53,6 +53,17 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Vhosts that aren't configured are there as well, each once.
+    pub fn add_vhosts<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
+        for name in names {
+            if !self.vhosts.contains(name) {
+                self.vhosts.push(name.clone());
+            }
+        }
+    }
+}
+
 /// A user of the configuration file.
 #[derive(Clone, Debug)]
 pub struct User {

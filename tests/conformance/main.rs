@@ -16,6 +16,7 @@ mod bad_input;
 mod channel;
 mod confirm;
 mod dead_letter;
+mod definitions;
 mod deliver;
 mod environment;
 mod errors;
