@@ -6,11 +6,13 @@
 pub mod access;
 pub mod administration;
 pub mod arguments;
+pub mod dead_letter;
 pub mod decide;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;
 pub mod exchange;
+pub mod expiration;
 pub mod name_rules;
 pub mod policy;
 pub mod queue;
