@@ -115,6 +115,9 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a full disk is tried again: whoever makes room there does so by hand or once a minute.
 pub const DISK_RETRY: Duration = Duration::from_secs(1);
+/// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
+/// hundred, and counted repetitions of counted repetitions are a slip.
+pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 /// How often a message may come back to a queue of type quorum (RabbitMQ 4's default).
 pub const DELIVERY_LIMIT: u64 = 20;
 /// Entries of a dead letter's header `x-death`, one for each queue and reason: the oldest go.
