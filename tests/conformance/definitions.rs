@@ -57,7 +57,7 @@ fn expect_what_rabbitmq_had(broker: &Broker) {
     let got = channel.call_get("incoming");
     assert_eq!(got, Some("hello".to_owned()));
     channel.publish("orders", "order.bob.1", "not mine");
-    let refusal = "ACCESS_REFUSED - write access to topic 'order.bob.1' in exchange topic 'orders' in vhost 'orders' \
+    let refusal = "ACCESS_REFUSED - write access to topic 'order.bob.1' in exchange 'orders' in vhost 'orders' \
                    refused for user 'app'";
     channel.expect_close(403, refusal, ids::BASIC_PUBLISH);
     let channel = app.channel();

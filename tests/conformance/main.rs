@@ -26,6 +26,7 @@ mod get;
 mod handshake;
 mod headers;
 mod heartbeat;
+mod limits;
 mod mutation;
 mod permissions;
 mod pipelining;
