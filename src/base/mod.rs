@@ -19,4 +19,4 @@ pub use name::Name;
 pub use notices::Notices;
 pub use pattern::Pattern;
 pub use settings::Settings;
-pub use time::Time;
+pub use time::{Time, WallClock};

@@ -11,6 +11,7 @@ use crate::shard::ShardContext;
 impl Core {
     /// Handles a mail from any core, this one included, and leaves it empty.
     pub(super) fn handle_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
+        self.shard.set_time(now, self.clock);
         for change in mail.to_replica.drain(..) {
             self.carry_out(&change);
         }
@@ -49,6 +50,11 @@ impl Core {
                 } => self.tell(now, session, |session, _| {
                     session.confirmed(from, channel, upto);
                 }),
+                ToSession::Refused {
+                    session,
+                    channel,
+                    number,
+                } => self.tell(now, session, |session, _| session.refused(channel, number)),
                 ToSession::Answer {
                     session,
                     channel,
@@ -162,24 +168,30 @@ impl Core {
             }
         };
         let mut messages_deleted = 0;
+        if let Change::DeleteQueue { id } = change
+            && self.topology.queue(*id).map(|found| found.owner) == Some(self.id)
+        {
+            let mut context = ShardContext {
+                topology: &self.topology,
+                outbox: &mut self.outbox,
+            };
+            messages_deleted = self.shard.delete(*id, &mut context);
+        }
+        self.topology.apply(change);
         match change {
             Change::CreateQueue { id, definition } if definition.owner == self.id => {
-                self.shard.create(*id, definition);
+                self.shard.create(*id, definition, &self.topology);
                 self.warn_of_unsupported(definition);
             }
-            Change::DeleteQueue { id } => {
-                let owner = self.topology.queue(*id).map(|found| found.owner);
-                if owner == Some(self.id) {
-                    let mut context = ShardContext {
-                        topology: &self.topology,
-                        outbox: &mut self.outbox,
-                    };
-                    messages_deleted = self.shard.delete(*id, &mut context);
-                }
+            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => {
+                let mut context = ShardContext {
+                    topology: &self.topology,
+                    outbox: &mut self.outbox,
+                };
+                self.shard.review_rules(&mut context);
             }
             _ => {}
         }
-        self.topology.apply(change);
         self.outbox
             .to(CoreId::CATALOG)
             .to_catalog

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::base::Name;
+use crate::model::policy::PolicyKind;
 
 /// A thing that an administrator defined.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -229,6 +230,15 @@ impl Administration {
         }
     }
 
+    /// Takes a policy away; one that isn't there changes nothing.
+    pub fn clear_policy(&mut self, kind: PolicyKind, vhost: &Name, name: &Name) {
+        let policies = match kind {
+            PolicyKind::User => &mut self.policies,
+            PolicyKind::Operator => &mut self.operator_policies,
+        };
+        policies.remove(&(vhost.clone(), name.clone()));
+    }
+
     /// Each thing, what others refer to first.
     pub fn things(&self) -> impl Iterator<Item = Administered> {
         let vhosts = self.vhosts().cloned().map(Administered::Vhost);
@@ -298,6 +308,16 @@ impl Administration {
         names.extend(self.policies().map(|policy| &policy.vhost));
         names.extend(self.operator_policies().map(|policy| &policy.vhost));
         names.into_iter()
+    }
+}
+
+impl Administered {
+    /// A policy of that kind.
+    pub fn policy(kind: PolicyKind, policy: Policy) -> Self {
+        match kind {
+            PolicyKind::User => Self::Policy(policy),
+            PolicyKind::Operator => Self::OperatorPolicy(policy),
+        }
     }
 }
 

@@ -23,6 +23,9 @@
 //! administered   | 8 | category | an object of RabbitMQ's definitions.json |
 //!                | 1 |    1     |                  4+n                     |
 //!                +---+----------+------------------------------------------+
+//! policy gone    | 9 | category | vhost | name |
+//!                | 1 |    1     |  1+n  | 1+n  |
+//!                +---+----------+-------+------+
 //! ```
 //!
 //! Numbers are little-endian. 1+n: the length of a text in one byte, then the text. 4+n: the length of
@@ -44,6 +47,7 @@ use crate::model::arguments::Arguments;
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
+use crate::model::policy::PolicyKind;
 use crate::model::topology::Topology;
 
 /// One step of the durable part of the topology. A thing that is there already is replaced by its
@@ -80,6 +84,15 @@ pub enum DefinitionRecord {
     },
     /// An administrator defined this.
     Administered(Administered),
+    /// An administrator took a policy away.
+    PolicyGone {
+        /// Whose it was.
+        kind: PolicyKind,
+        /// Where it was.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+    },
 }
 
 /// A durable queue, as it was declared.
@@ -182,6 +195,7 @@ const EXCHANGE_GONE: u8 = 5;
 const BINDING_GONE: u8 = 6;
 const COUNTER: u8 = 7;
 const ADMINISTERED: u8 = 8;
+const POLICY_GONE: u8 = 9;
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
@@ -214,6 +228,14 @@ impl DefinitionRecord {
             }
             Change::Bind(binding) => Self::Binding(DurableBinding::of(binding, topology)?),
             Change::Unbind(binding) => Self::BindingGone(DurableBinding::of(binding, topology)?),
+            Change::SetPolicy { kind, policy } => {
+                Self::Administered(Administered::policy(*kind, policy.clone()))
+            }
+            Change::ClearPolicy { kind, vhost, name } => Self::PolicyGone {
+                kind: *kind,
+                vhost: vhost.clone(),
+                name: name.clone(),
+            },
         })
     }
 }
@@ -311,6 +333,11 @@ impl DefinitionRecord {
                 out.extend_from_slice(&next_incarnation.to_le_bytes());
             }
             Self::Administered(thing) => administered::put(out, thing),
+            Self::PolicyGone { kind, vhost, name } => {
+                out.extend_from_slice(&[POLICY_GONE, administered::category(*kind)]);
+                put_text(out, vhost.as_str());
+                put_text(out, name.as_str());
+            }
         }
     }
 }
@@ -370,6 +397,11 @@ impl DefinitionRecord {
                 next_incarnation: u64::from_le_bytes(reader.array("next incarnation")?),
             },
             ADMINISTERED => Self::Administered(reader.administered()?),
+            POLICY_GONE => Self::PolicyGone {
+                kind: reader.policy_kind()?,
+                vhost: reader.name("vhost")?,
+                name: reader.name("policy name")?,
+            },
             kind => return Err(MalformedRecord::UnknownKind(kind)),
         };
         match reader.0.len() {
@@ -547,12 +579,7 @@ mod tests {
     }
 
     fn exchange() -> impl Strategy<Value = DurableExchange> {
-        let kind = proptest::sample::select(vec![
-            ExchangeKind::Direct,
-            ExchangeKind::Fanout,
-            ExchangeKind::Topic,
-            ExchangeKind::Headers,
-        ]);
+        let kind = proptest::sample::select(&ExchangeKind::ALL[..]);
         let how = (kind, any::<bool>(), any::<bool>());
         (how, name(), name(), arguments()).prop_map(|(how, vhost, name, arguments)| {
             let (kind, auto_delete, internal) = how;

@@ -78,6 +78,9 @@ impl Definitions {
                 self.next_incarnation = self.next_incarnation.max(next_incarnation);
             }
             DefinitionRecord::Administered(thing) => self.administration.set(thing),
+            DefinitionRecord::PolicyGone { kind, vhost, name } => {
+                self.administration.clear_policy(kind, &vhost, &name);
+            }
         }
     }
 
@@ -146,7 +149,10 @@ impl Definitions {
             }
         }
         for thing in self.administration.things() {
-            topology.administer(thing);
+            let line = thing.to_string();
+            if let Err(fault) = topology.administer(thing) {
+                left_out.push(format!("{line}: {fault}"));
+            }
         }
         left_out
     }

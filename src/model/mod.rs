@@ -6,14 +6,18 @@
 pub mod access;
 pub mod administration;
 pub mod arguments;
+pub mod dead_letter;
 pub mod decide;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;
 pub mod definitions_json;
 pub mod exchange;
+pub mod expiration;
 pub mod name_rules;
+pub mod policy;
 pub mod queue;
+pub mod sender_selected;
 pub mod topology;
 
 pub use access::Access;

@@ -12,9 +12,10 @@ use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
-use crate::mail::{self, ToShard};
-use crate::model::Topology;
+use crate::mail::{self, Publisher, ToShard};
 use crate::model::decide::DIRECT_REPLY_TO;
+use crate::model::expiration::expiration_ms;
+use crate::model::{Topology, sender_selected};
 
 const CLASS_BASIC: u16 = 60;
 
@@ -110,8 +111,8 @@ impl RouteCache {
         })
     }
 
-    /// Whether the properties ask for persistence. They must be well-formed, and a user id in them
-    /// the connection's own.
+    /// Whether the properties ask for persistence. They must be well-formed, a user id in them the
+    /// connection's own, and an expiration a time.
     #[inline]
     fn is_persistent(
         &mut self,
@@ -122,6 +123,7 @@ impl RouteCache {
             properties::validate(properties)?;
             let validated = Properties::from_validated(properties);
             check_user_id(validated, connection)?;
+            check_expiration(validated)?;
             let persistent = validated.is_persistent();
             const WORTH_KEEPING: usize = 64;
             if properties.len() > WORTH_KEEPING {
@@ -312,12 +314,17 @@ impl Channel {
             let exchange = as_name(message.exchange)?;
             let routing_key = as_name(message.routing_key)?;
             let permit = &mut self.route.permit;
-            permit.check(&exchange, &routing_key, connection, context)?;
+            let exchange = permit.check(&exchange, connection, context)?;
+            let mut keys = vec![routing_key.as_bytes()];
+            if let Some(headers) = Properties::from_validated(message.properties).headers() {
+                sender_selected::append_keys(headers, &mut keys)?;
+            }
+            context.check_keys(exchange, &keys, connection)?;
             let message = StoredMessage::new(message);
             return Ok(transaction.publish(PendingPublish { mandatory, message })?);
         }
         let number = match &mut self.mode {
-            Mode::Confirm(confirms) => confirms.next(),
+            Mode::Confirm(confirms) => confirms.next_number(),
             _ => 0,
         };
         self.route_and_send(mandatory, message, number, connection, context)
@@ -338,9 +345,35 @@ impl Channel {
             mandatory,
             immediate: false,
         };
-        if !self.route.holds(&publish, context.topology) {
-            self.resolve(&publish, message.properties, connection, context)?;
+        let properties = Properties::from_validated(message.properties);
+        if properties
+            .headers()
+            .is_some_and(sender_selected::is_asked_for)
+        {
+            self.resolve(&publish, properties, connection, context)?;
+            let stripped = sender_selected::without_bcc(properties);
+            let message = MessageRef {
+                properties: stripped.as_deref().unwrap_or(message.properties),
+                ..*message
+            };
+            self.send_to_resolved(mandatory, &message, number, connection, context);
+            return Ok(());
         }
+        if !self.route.holds(&publish, context.topology) {
+            self.resolve(&publish, properties, connection, context)?;
+        }
+        self.send_to_resolved(mandatory, message, number, connection, context);
+        Ok(())
+    }
+
+    fn send_to_resolved(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        number: u64,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
         for index in 0..self.route.groups.len() {
             let core = self.route.groups[index].core;
             self.touch(core);
@@ -353,8 +386,10 @@ impl Channel {
             let queues = batch.write(&self.route.groups[index].queues);
             let span = batch.write_message(message);
             batch.push(ToShard::Publish(mail::Publish {
-                session: connection.id,
-                channel: self.number,
+                publisher: Publisher::Channel {
+                    session: connection.id,
+                    channel: self.number,
+                },
                 confirm: number,
                 queues,
                 message: span,
@@ -368,28 +403,42 @@ impl Channel {
                 connection.confirming.push(self.number);
             }
         }
-        Ok(())
     }
 
-    /// Looks the exchange up and routes; the result is kept if the headers had no part in it.
+    /// Looks the exchange up and routes; the result is kept if the properties had no part in it.
     fn resolve(
         &mut self,
         publish: &Publish<'_>,
-        properties: &[u8],
+        properties: Properties<'_>,
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let exchange_name = as_name(publish.exchange)?;
         let routing_key = as_name(publish.routing_key)?;
         let permit = &mut self.route.permit;
-        let exchange = permit.check(&exchange_name, &routing_key, connection, context)?;
+        let exchange = permit.check(&exchange_name, connection, context)?;
         let topology = context.topology;
+        let first = [routing_key.as_bytes()];
+        let mut several = Vec::new();
+        if let Some(headers) = properties.headers()
+            && sender_selected::is_asked_for(headers)
+        {
+            several.extend(first);
+            sender_selected::append_keys(headers, &mut several)?;
+        }
+        let has_several = !several.is_empty();
+        let keys = if has_several {
+            &several[..]
+        } else {
+            &first[..]
+        };
+        context.check_keys(exchange, keys, connection)?;
         let scratch = &mut *context.scratch;
         scratch.targets.clear();
-        let routed = topology.route(
+        let routed = topology.route_keys(
             exchange,
-            routing_key.as_bytes(),
-            Properties::from_validated(properties),
+            keys,
+            properties,
             &mut scratch.route,
             &mut scratch.targets,
         );
@@ -402,7 +451,7 @@ impl Channel {
             cache.add(definition.owner, queue);
         }
         cache.resolved = None;
-        if routed.is_cacheable {
+        if routed.is_cacheable && !has_several {
             cache.resolved = Some((exchange, topology.revision(exchange)));
             cache.exchange.clear();
             cache.exchange.extend_from_slice(publish.exchange);
@@ -454,6 +503,19 @@ fn check_user_id(properties: Properties<'_>, connection: &Connection) -> Result<
         }),
         _ => Ok(()),
     }
+}
+
+fn check_expiration(properties: Properties<'_>) -> Result<(), ChannelError> {
+    let Some(expiration) = properties.expiration() else {
+        return Ok(());
+    };
+    let checked = expiration_ms(expiration);
+    checked
+        .map(drop)
+        .map_err(|reason| ChannelError::InvalidExpiration {
+            expiration: String::from_utf8_lossy(expiration).into_owned(),
+            reason,
+        })
 }
 
 fn as_name(bytes: &[u8]) -> Result<Name, ConnectionError> {

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered};
-use super::{Owned, Shard, ShardContext};
+use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered, Target};
+use super::{Owned, Shard, ShardContext, find};
 use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time, limits};
 use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
 use crate::mail::Outbox;
 use crate::model::Topology;
-use crate::model::queue::{Gone, Paged, Rubbish};
+use crate::model::queue::{Gone, Paged, Restored, Rubbish, priority_of};
 
 /// Messages taken from the log at once for a queue, when memory is short.
 const FETCH_LEAST: usize = 32;
@@ -17,8 +17,8 @@ const FETCH_LEAST: usize = 32;
 /// A message of the oldest segment that is still needed.
 struct Survivor {
     queue: QueueId,
-    log: LogQueue,
-    position: u64,
+    target: Target,
+    priority: u8,
     /// Its delivery, if it is out.
     slot: Option<u32>,
     old: Lsn,
@@ -64,9 +64,15 @@ impl Shard {
             shard.journal.purge(queue, 0, end, Time::default());
         }
         for (id, definition, contents) in owned {
-            shard.create(id, definition);
-            if let (Some((pages, next_position)), Some(owned)) = (contents, shard.owned(id)) {
-                owned.queue.restore(pages, next_position);
+            shard.create(id, definition, topology);
+            if let (Some(mut found), Some(owned)) = (contents, shard.owned(id)) {
+                let next_position = found.next_position;
+                owned.queue.restore(found.drain(), next_position);
+                for (position, returns) in found.returned {
+                    owned.queue.restore_returns(position, returns);
+                }
+                let next_expiry = owned.queue.next_expiry();
+                shard.look_after_at_ms(id, next_expiry);
             }
         }
         shard
@@ -76,18 +82,28 @@ impl Shard {
     /// there; one that is here already is left as it is. False: [`Shard::next_commit`] should come
     /// first, there is enough to write.
     pub fn take_in(&mut self, kept: Kept) -> bool {
-        let id = self.logged.get(&kept.queue).copied();
-        let slot = id.and_then(|id| self.queues.get_mut(id.index as usize));
-        if let Some(Some(owned)) = slot
-            && owned.queue.ready_lsn(kept.position).is_none()
+        let id = self.logged.get(&kept.queue);
+        let message = kept.message.as_ref();
+        let (priority, body_len) = (priority_of(&message), message.body_len() as u64);
+        if let Some(owned) = id.and_then(|id| find(&mut self.queues, *id))
+            && owned.queue.ready_lsn(kept.position, priority).is_none()
         {
-            let lsn = self.journal.upcoming_lsn();
-            let target = (kept.queue, kept.position);
-            self.journal.append(kept.message, &[target], self.now);
-            owned.queue.restore_one(Paged {
+            let paged = Paged {
                 position: kept.position,
-                lsn,
+                lsn: self.journal.upcoming_lsn(),
+                expires: kept.expires,
                 redelivered: kept.redelivered,
+            };
+            let target = Target {
+                queue: kept.queue,
+                position: kept.position,
+                expires: kept.expires,
+            };
+            self.journal.append(kept.message, &[target], self.now);
+            owned.queue.restore_one(Restored {
+                paged,
+                priority,
+                body_len,
             });
         }
         !self.journal.is_overfull()
@@ -112,7 +128,7 @@ impl Shard {
         let queues = self.queues.iter().flatten().filter(|owned| owned.durable);
         let flagged = queues.flat_map(|owned| {
             let positions = owned.queue.redelivered();
-            positions.filter_map(|position| Some((owned.log?, position)))
+            positions.filter_map(|(position, returns)| Some((owned.log?, position, returns)))
         });
         self.journal.finish(flagged);
     }
@@ -124,7 +140,8 @@ impl Shard {
 
     /// When [`Shard::next_commit`] should be asked at the latest.
     pub fn next_timer(&self) -> Option<Time> {
-        self.journal.next_timer()
+        let journal = self.journal.next_timer();
+        journal.into_iter().chain(self.timers.next()).min()
     }
 
     /// How large a buffer the next batch of the log needs, if it is time for one.
@@ -142,6 +159,7 @@ impl Shard {
     /// The batch is durable: publishers are told, and queues may have messages of it.
     pub fn committed(&mut self, outbox: &mut Outbox) {
         self.journal.written();
+        self.letters_committed();
         self.confirm(outbox);
         for id in std::mem::take(&mut self.starved) {
             if let Some(owned) = self.owned(id) {
@@ -189,6 +207,10 @@ impl Shard {
                 self.with_queue(queue, context, |queue, sink| queue.pump(sink));
                 self.get_waiting(queue, context);
             }
+            Some(Fetched::Letters(stretch)) => {
+                self.letters_read(&stretch, bytes, notices);
+                self.send_letters(context);
+            }
             Some(Fetched::Survivors(stretch)) => {
                 let survivors = self.survivors(&stretch, bytes.unwrap_or(&[]));
                 self.rewrite(survivors);
@@ -199,12 +221,9 @@ impl Shard {
 
     /// Takes the messages in that a queue waits for; how many can't be had.
     fn page_in(&mut self, id: QueueId, stretch: &Stretch, bytes: Option<&[u8]>) -> usize {
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return 0;
         };
-        if owned.id != id {
-            return 0;
-        }
         owned.is_fetching = false;
         let (Some(log), Some(wanted)) = (owned.log, owned.queue.front_page()) else {
             return 0;
@@ -221,7 +240,8 @@ impl Shard {
                     following = following.min(lsn);
                 }
                 for target in message.targets().filter(|target| target.queue == log) {
-                    if taken < most && queue.page_in(target.position, lsn, || message.store()) {
+                    let (position, priority) = (target.position, message.priority());
+                    if taken < most && queue.page_in(position, lsn, priority, || message.store()) {
                         taken += 1;
                     }
                 }
@@ -255,14 +275,15 @@ impl Shard {
         let mut survivors = Vec::new();
         // For each queue, its deliveries that are out: looked through once.
         let mut unsettled: HashMap<QueueId, HashMap<u64, (Lsn, u32)>> = HashMap::new();
-        let (queues, logged) = (&self.queues, &self.logged);
+        let (queues, logged) = (&mut self.queues, &self.logged);
         self.journal.messages(stretch, bytes, |old, message| {
             for target in message.targets() {
                 let id = logged.get(&target.queue);
-                let found = id.and_then(|id| queues.get(id.index as usize)?.as_deref());
-                let Some(owned) = found else { continue };
+                let Some(owned) = id.and_then(|id| find(queues, *id)) else {
+                    continue;
+                };
                 let position = target.position;
-                let slot = match owned.queue.ready_lsn(position) {
+                let slot = match owned.queue.ready_lsn(position, message.priority()) {
                     Some(lsn) if lsn == old => None,
                     Some(_) => continue,
                     None => {
@@ -279,8 +300,8 @@ impl Shard {
                 };
                 survivors.push(Survivor {
                     queue: owned.id,
-                    log: target.queue,
-                    position,
+                    target,
+                    priority: message.priority(),
                     slot,
                     old,
                     message: message.store(),
@@ -293,15 +314,19 @@ impl Shard {
     /// Writes messages again, at the front of the log.
     fn rewrite(&mut self, survivors: Vec<Survivor>) {
         for survivor in survivors {
-            let Survivor { log, position, .. } = survivor;
+            let Target {
+                queue: log,
+                position,
+                ..
+            } = survivor.target;
             let lsn = self.journal.upcoming_lsn();
             if let Some(owned) = self.owned(survivor.queue) {
                 match survivor.slot {
                     Some(slot) => owned.queue.relocate_unsettled(slot, lsn),
-                    None => owned.queue.relocate_ready(position, lsn),
+                    None => owned.queue.relocate_ready(position, survivor.priority, lsn),
                 }
                 self.journal
-                    .append_again(survivor.message, log, position, self.now);
+                    .append_again(survivor.message, survivor.target, self.now);
                 self.journal.forget(log, survivor.old);
             }
         }
@@ -309,9 +334,7 @@ impl Shard {
 
     /// A delivery to a consumer that doesn't acknowledge has left for its socket.
     pub(super) fn departed(&mut self, queue: QueueId, slot: u32) {
-        if let Some(Some(owned)) = self.queues.get_mut(queue.index as usize)
-            && owned.id == queue
-        {
+        if let Some(owned) = find(&mut self.queues, queue) {
             let gone = owned.queue.settle(slot);
             owned.forget(gone, &mut self.journal, self.now);
         }
@@ -319,7 +342,7 @@ impl Shard {
 
     /// Forgets messages that were purged; the log is told at once.
     pub(super) fn purged(&mut self, id: QueueId, rubbish: Rubbish, ranges: &[(u64, u64)]) {
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
         if let Some(log) = owned.log.filter(|_| owned.durable) {
@@ -332,12 +355,12 @@ impl Shard {
 
     /// Has messages fetched that a queue will soon need, if it isn't done already.
     pub(super) fn fetch(&mut self, id: QueueId) {
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
         // If nobody is there to take them, they may as well stay where they are.
         let is_wanted = owned.queue.consumer_count() > 0 || !owned.getting.is_empty();
-        if owned.id != id || owned.is_fetching || !is_wanted {
+        if owned.is_fetching || !is_wanted {
             return;
         }
         let is_short = self.resident > limits::RESIDENT_BYTES_MAX;

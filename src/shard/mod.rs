@@ -5,27 +5,32 @@
 //! What must survive a crash it gives to its [`journal`], and what shall not take up memory as well.
 
 mod confirms;
+mod dead_letters;
 mod durable;
 mod growth;
 mod journal;
 mod leaving;
 mod links;
+mod taking;
+mod timers;
 
 use std::collections::HashMap;
 
 use confirms::Confirms;
+use dead_letters::DeadLetters;
 use growth::Growth;
-use journal::{Journal, LogQueue, Waiter};
+use journal::{Journal, LogQueue, Target, Waiter};
 use leaving::{Delete, Waiting};
 use links::{Deliveries, Links};
+use taking::Getting;
+use timers::Timers;
 
 use crate::amqp::error::ChannelError;
-use crate::base::{Lsn, Name, QueueId, SessionId, Time, limits};
+use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
 use crate::mail::{
-    Answer, Batch, Consume, Ease, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToSession,
-    ToShard,
+    Answer, Batch, Ease, Mail, Outbox, Outcome, Publish, Publisher, Settle, ToSession, ToShard,
 };
-use crate::model::queue::{Consumer, Incoming, Keep, Queue, Rubbish};
+use crate::model::queue::{Admitted, Incoming, Keep, NEVER, Queue, Rubbish};
 use crate::model::{QueueDefinition, Topology};
 
 pub use journal::{Kept, Recovered};
@@ -46,13 +51,19 @@ pub struct Shard {
     /// Queues that want messages from the log that are not durable yet.
     starved: Vec<QueueId>,
     /// The queues that the log is to have a message for; empty between publishes.
-    targets: Vec<(LogQueue, u64)>,
+    targets: Vec<Target>,
+    /// The queues that have let messages fall or that have one more that expires, and when; empty between
+    /// publishes.
+    changed: Vec<(QueueId, u64)>,
+    dead_letters: DeadLetters,
+    timers: Timers,
     /// Auto-delete queues that are proposed for deletion, and whose last consumer's session did it.
     leaving: Vec<(QueueId, SessionId)>,
     /// Fences that wait for that.
     held: Vec<(QueueId, SessionId, u16)>,
     /// The time of this turn.
     now: Time,
+    clock: WallClock,
 }
 
 /// A queue of this core.
@@ -74,15 +85,11 @@ struct Owned {
     waiting: Vec<Waiting>,
     /// `basic.get`s that wait for messages from the log.
     getting: Vec<Getting>,
+    /// When it stands in [`Timers`].
+    due: Option<Time>,
+    /// When it was last used, if nobody does. Only kept if it expires.
+    unused_since: Time,
     growth: Growth,
-}
-
-/// A `basic.get`.
-#[derive(Clone, Copy)]
-struct Getting {
-    session: SessionId,
-    channel: u16,
-    no_ack: bool,
 }
 
 /// What a shard works with besides its own state.
@@ -118,10 +125,30 @@ impl Shard {
             resident: 0,
             starved: Vec::new(),
             targets: Vec::new(),
+            changed: Vec::new(),
+            dead_letters: DeadLetters::default(),
+            timers: Timers::default(),
             leaving: Vec::new(),
             held: Vec::new(),
             now: Time::default(),
+            clock: WallClock::default(),
         }
+    }
+
+    /// What time it is, and what the clock on the wall shows.
+    pub fn set_time(&mut self, now: Time, clock: WallClock) {
+        let was_set = clock != self.clock;
+        (self.now, self.clock) = (now, clock);
+        if was_set {
+            let ids: Vec<_> = self.queues.iter().flatten().map(|owned| owned.id).collect();
+            for id in ids {
+                self.look_after_at(id, now);
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.ms(self.now)
     }
 
     /// Carries out a batch of commands.
@@ -134,12 +161,13 @@ impl Shard {
                 other => self.command(other, context),
             }
         }
+        self.send_letters(context);
         self.confirms.send(context.outbox);
         self.links.end_batch();
     }
 
-    /// A queue of this core was created.
-    pub fn create(&mut self, id: QueueId, definition: &QueueDefinition) {
+    /// A queue of this core was created; the topology has it.
+    pub fn create(&mut self, id: QueueId, definition: &QueueDefinition, topology: &Topology) {
         let index = id.index as usize;
         if self.queues.len() <= index {
             self.queues.resize_with(index + 1, || None);
@@ -150,9 +178,10 @@ impl Shard {
         if let Some(log) = log {
             self.logged.insert(log, id);
         }
+        let arguments = topology.queue_arguments(id).unwrap_or_default();
         self.queues[index] = Some(Box::new(Owned {
             id,
-            queue: Queue::default(),
+            queue: Queue::new(arguments),
             log,
             durable: definition.durable,
             resident: 0,
@@ -161,19 +190,33 @@ impl Shard {
             frozen: false,
             waiting: Vec::new(),
             getting: Vec::new(),
+            due: None,
+            unused_since: self.now,
             growth: Growth::default(),
         }));
+        self.used(id);
+    }
+
+    /// A policy was set or cleared: queues that it concerns have other limits and times.
+    pub fn review_rules(&mut self, context: &mut ShardContext<'_>) {
+        let ids: Vec<_> = self.queues.iter().flatten().map(|owned| owned.id).collect();
+        for id in ids {
+            let arguments = context.topology.queue_arguments(id).unwrap_or_default();
+            self.with_queue(id, context, |queue, _| queue.set_rules(arguments));
+            // Whether it is unused is counted from now on, as by RabbitMQ.
+            self.used(id);
+        }
     }
 
     /// Whether [`Shard::begin_turn`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.rubbish.is_empty()
+        !self.rubbish.is_empty() || self.dead_letters.can_send()
     }
 
     /// Begins a turn, with its share of the work that needs no input: dropping the messages of purged
-    /// and deleted queues.
-    pub fn begin_turn(&mut self, now: Time) {
-        self.now = now;
+    /// and deleted queues, and sending dead letters.
+    pub fn begin_turn(&mut self, context: &mut ShardContext<'_>) {
+        self.send_letters(context);
         // What was purged still counts as alive in the log until it is dropped here.
         if self.rubbish.is_empty() {
             self.journal.rewrite();
@@ -191,8 +234,7 @@ impl Shard {
     }
 
     fn owned(&mut self, id: QueueId) -> Option<&mut Owned> {
-        let owned = self.queues.get_mut(id.index as usize)?.as_deref_mut()?;
-        (owned.id == id).then_some(owned)
+        find(&mut self.queues, id)
     }
 
     fn publish(
@@ -206,30 +248,43 @@ impl Shard {
         let persistent = publish.message.persistent();
         let is_full = self.resident > limits::RESIDENT_BYTES_MAX;
         let lsn = self.journal.upcoming_lsn();
-        let mut ease = None;
+        let (mut ease, mut is_refused) = (None, false);
+        let now_ms = self.now_ms();
         for id in ids {
             let id = QueueId::from_bytes(*id);
             // A queue that was deleted while the message was on its way takes it along.
-            let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+            let Some(owned) = find(&mut self.queues, id) else {
                 continue;
             };
-            if owned.id != id {
-                continue;
-            }
             let paged = owned.queue.is_paging() || is_full && owned.queue.ready_count() > 0;
             let logs = paged || persistent && owned.durable;
             let keep = Keep {
                 lsn: if logs { lsn } else { Lsn::NONE },
                 paged,
             };
-            let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
-            let position = owned.queue.publish(&mut incoming, keep, &mut sink);
+            let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
+            let admitted = owned.queue.publish(&mut incoming, keep, &mut sink);
             owned.growth.departed(self.now, sink.delivered);
             ease = ease.max(owned.growth.eases(self.now, owned.queue.ready_count()));
             owned.account(&mut self.resident);
-            if let Some(position) = position {
-                let log = owned.log_name(&mut self.journal, &mut self.logged);
-                self.targets.push((log, position));
+            match admitted {
+                Admitted::Taken { position, expires } => {
+                    if logs {
+                        let queue = owned.log_name(&mut self.journal, &mut self.logged);
+                        self.targets.push(Target {
+                            queue,
+                            position,
+                            expires,
+                        });
+                    }
+                    if expires != NEVER || owned.queue.has_fallen() {
+                        self.changed.push((id, expires));
+                    }
+                }
+                Admitted::Refused => {
+                    is_refused = true;
+                    self.changed.push((id, NEVER));
+                }
             }
         }
         let logs = !self.targets.is_empty();
@@ -241,39 +296,54 @@ impl Shard {
                 ease = Some(Ease::Waits);
             }
         }
+        // Now that the log knows the message, it may be told that it is gone.
+        while let Some((id, expires)) = self.changed.pop() {
+            self.gather(id);
+            self.look_after_at_ms(id, expires);
+        }
+        if self.dead_letters.is_full() {
+            ease = Some(Ease::Waits);
+        }
         if publish.confirm != 0 {
+            if is_refused {
+                refuse(publish, context);
+            }
             let waiter = Waiter {
-                session: publish.session,
-                channel: publish.channel,
+                publisher: publish.publisher,
                 upto: publish.confirm,
             };
             if !self.journal.wait(waiter, logs) {
                 self.confirms.settled(waiter);
             }
         }
-        if let Some(how) = ease {
-            self.links.ease(publish.session, how, context.outbox);
+        if let Some(how) = ease
+            && let Publisher::Channel { session, .. } = publish.publisher
+        {
+            self.links.ease(session, how, context.outbox);
         }
     }
 
     fn settle(&mut self, settle: &Settle, batch: &Batch<ToShard>, context: &mut ShardContext<'_>) {
-        let Some(Some(owned)) = self.queues.get_mut(settle.queue.index as usize) else {
+        let Some(owned) = find(&mut self.queues, settle.queue) else {
             return;
         };
-        if owned.id != settle.queue {
-            return;
-        }
         let (slots, _) = batch.bytes(settle.slots).as_chunks::<4>();
         for slot in slots {
             let slot = u32::from_le_bytes(*slot);
             match settle.outcome {
-                Outcome::Ack | Outcome::Discard => {
+                Outcome::Ack => {
                     let gone = owned.queue.settle(slot);
                     owned.forget(gone, &mut self.journal, self.now);
                 }
+                Outcome::Discard => owned.queue.reject(slot),
                 Outcome::Requeue => owned.queue.requeue(slot),
             }
         }
+        let next_expiry = match settle.outcome {
+            Outcome::Requeue => owned.queue.next_expiry(),
+            _ => NEVER,
+        };
+        self.look_after_at_ms(settle.queue, next_expiry);
         self.with_queue(settle.queue, context, |queue, sink| queue.pump(sink));
     }
 
@@ -346,6 +416,7 @@ impl Shard {
                     channel,
                     no_ack,
                 };
+                self.used(queue);
                 self.get(queue, getting, context);
             }
             ToShard::Count {
@@ -353,6 +424,7 @@ impl Shard {
                 channel,
                 queue,
             } => {
+                self.used(queue);
                 let counts = self.owned(queue).map(|owned| {
                     let consumers = owned.queue.consumer_count() as u32;
                     (owned.queue.ready_count() as u64, consumers)
@@ -390,6 +462,7 @@ impl Shard {
                 context,
             ),
             ToShard::Fence { session, channel } => self.fence(session, channel, context),
+            ToShard::LettersSettled { core, upto } => self.letters_settled(core, upto),
             ToShard::SessionGone { session } => self.links.forget(session),
         }
     }
@@ -401,16 +474,18 @@ impl Shard {
         context: &mut ShardContext<'_>,
         act: impl FnOnce(&mut Queue, &mut Deliveries<'_>) -> R,
     ) -> Option<R> {
-        let owned = self.queues.get_mut(id.index as usize)?.as_deref_mut()?;
-        if owned.id != id {
-            return None;
-        }
-        let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
+        let owned = find(&mut self.queues, id)?;
+        let now_ms = self.clock.ms(self.now);
+        let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
         owned.growth.departed(self.now, sink.delivered);
         owned.account(&mut self.resident);
-        if owned.queue.is_paging() {
+        let (is_paging, has_fallen) = (owned.queue.is_paging(), owned.queue.has_fallen());
+        if is_paging {
             self.fetch(id);
+        }
+        if has_fallen {
+            self.gather(id);
         }
         Some(result)
     }
@@ -432,99 +507,6 @@ impl Shard {
         }
     }
 
-    fn consume(&mut self, consume: &Consume, context: &mut ShardContext<'_>) {
-        let (session, channel, id) = (consume.session, consume.channel, consume.queue);
-        if let Some(owned) = self.owned(id)
-            && owned.frozen
-        {
-            owned.waiting.push(Waiting::Consume(consume.clone()));
-            return;
-        }
-        // Attaching delivers at once, and `consume-ok` must stand in the ring before the first
-        // delivery: so check, answer, attach.
-        let Some(owned) = self.owned(id) else {
-            let error = no_queue(id, context.topology);
-            context.answer(session, channel, Answer::Refused(error.into()));
-            return;
-        };
-        if !owned.queue.admits(consume.exclusive) {
-            let (queue, vhost) = names(id, context.topology);
-            let error = ChannelError::ExclusiveUse { queue, vhost };
-            context.answer(session, channel, Answer::Refused(error.into()));
-            return;
-        }
-        context.answer(session, channel, Answer::Consuming);
-        let consumer = Consumer {
-            session,
-            channel,
-            number: consume.consumer,
-            no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
-            prefetch: u32::from(consume.prefetch),
-            credits: consume.metered.then_some(0),
-            paused: consume.paused,
-        };
-        self.with_queue(id, context, |queue, sink| queue.consume(consumer, sink));
-    }
-
-    fn cancel(
-        &mut self,
-        session: SessionId,
-        consumer: u32,
-        queue: QueueId,
-        context: &mut ShardContext<'_>,
-    ) {
-        let Some(owned) = self.owned(queue) else {
-            return;
-        };
-        let was_there = owned.queue.cancel((session, consumer));
-        let deserted = owned.queue.consumer_count() == 0;
-        if was_there && owned.auto_delete && deserted && !owned.frozen {
-            owned.frozen = true;
-            self.leaving.push((queue, session));
-            let touched = context.topology.queue_touches(queue);
-            Self::propose(queue, touched, None, context);
-        }
-    }
-
-    fn get(&mut self, id: QueueId, getting: Getting, context: &mut ShardContext<'_>) {
-        let Getting {
-            session,
-            channel,
-            no_ack,
-        } = getting;
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
-            return context.answer(session, channel, Answer::Empty);
-        };
-        if owned.id == id && owned.queue.is_starved() {
-            owned.getting.push(getting);
-            return self.fetch(id);
-        }
-        let taken = (owned.id == id).then(|| owned.queue.get(no_ack)).flatten();
-        let Some(mut taken) = taken else {
-            return context.answer(session, channel, Answer::Empty);
-        };
-        let ready = owned.queue.ready_count();
-        if no_ack && let Some(slot) = taken.slot.take() {
-            let gone = owned.queue.settle(slot);
-            owned.forget(gone, &mut self.journal, self.now);
-        }
-        owned.account(&mut self.resident);
-        let mut batch = Batch::default();
-        let message = batch.write_message(&taken.message.as_ref());
-        let got = Got {
-            core: context.outbox.own(),
-            queue: id,
-            slot: taken.slot.unwrap_or(NO_SLOT),
-            redelivered: taken.redelivered,
-            messages: ready as u64,
-            batch,
-            message,
-        };
-        context.answer(session, channel, Answer::Got(Box::new(got)));
-        self.fetch(id);
-    }
-
     fn purge(
         &mut self,
         session: SessionId,
@@ -540,6 +522,27 @@ impl Shard {
         }
         context.answer(session, channel, Answer::Removed { messages });
     }
+}
+
+/// Tells a publisher that some queue has refused its message.
+fn refuse(publish: &Publish, context: &mut ShardContext<'_>) {
+    if let Publisher::Channel { session, channel } = publish.publisher {
+        context
+            .outbox
+            .to(session.core)
+            .to_session
+            .push(ToSession::Refused {
+                session,
+                channel,
+                number: publish.confirm,
+            });
+    }
+}
+
+/// The queue with that id, if it is (still) there. Borrows nothing else of the shard.
+fn find(queues: &mut [Option<Box<Owned>>], id: QueueId) -> Option<&mut Owned> {
+    let owned = queues.get_mut(id.index as usize)?.as_deref_mut()?;
+    (owned.id == id).then_some(owned)
 }
 
 /// The queue's and its vhost's names, for an error.

@@ -245,7 +245,8 @@ impl Access {
     fn add_configured(&mut self, user: &crate::base::settings::User, settings: &Settings) {
         let password = Password::Clear(user.password.clone());
         self.add(&user.name, password, &user.tags, settings);
-        for vhost in &user.vhosts {
+        let vhosts = settings.vhosts.iter();
+        for vhost in vhosts.filter(|vhost| user.vhosts.matches(vhost.as_bytes())) {
             self.set_permissions(&user.name, vhost, user.permissions.clone());
         }
     }

@@ -13,7 +13,7 @@ fn configured(user: &str, is_fallback: bool) -> ConfiguredUser {
         name: name(user),
         password: Secret::new("clear"),
         tags: vec![],
-        vhosts: vec![name("/")],
+        vhosts: Pattern::exactly("/"),
         permissions: Permissions::default(),
         is_fallback,
     }

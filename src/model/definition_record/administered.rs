@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::{ADMINISTERED, MalformedRecord, Reader};
 use crate::model::administration::Administered;
+use crate::model::policy::PolicyKind;
 
 const VHOST: u8 = 1;
 const USER: u8 = 2;
@@ -27,6 +28,13 @@ pub(super) fn put(out: &mut Vec<u8>, thing: &Administered) {
         Administered::GlobalParameter(parameter) => put_object(out, GLOBAL_PARAMETER, parameter),
         Administered::Policy(policy) => put_object(out, POLICY, policy),
         Administered::OperatorPolicy(policy) => put_object(out, OPERATOR_POLICY, policy),
+    }
+}
+
+pub(super) fn category(kind: PolicyKind) -> u8 {
+    match kind {
+        PolicyKind::User => POLICY,
+        PolicyKind::Operator => OPERATOR_POLICY,
     }
 }
 
@@ -54,6 +62,15 @@ impl Reader<'_> {
         })
     }
 
+    pub(super) fn policy_kind(&mut self) -> Result<PolicyKind, MalformedRecord> {
+        let part = "category";
+        match self.byte(part)? {
+            POLICY => Ok(PolicyKind::User),
+            OPERATOR_POLICY => Ok(PolicyKind::Operator),
+            value => Err(MalformedRecord::UnknownValue { part, value }),
+        }
+    }
+
     fn object<T: DeserializeOwned>(&mut self) -> Result<T, MalformedRecord> {
         let part = "object";
         let length = u32::from_le_bytes(self.array(part)?);
@@ -71,6 +88,7 @@ mod tests {
     use crate::model::administration::{
         GlobalParameter, Parameter, Permission, Policy, TopicPermission, User, VHOST_LIMITS, Vhost,
     };
+    use crate::model::definition::Change;
     use crate::model::definitions::{Definitions, records};
     use crate::model::topology::Topology;
 
@@ -188,5 +206,43 @@ mod tests {
                 .map(DefinitionRecord::Administered)
                 .collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_policy_that_was_taken_away_stays_away() {
+        let (vhost, name) = (Name::from("v"), Name::from("p"));
+        let change = Change::ClearPolicy {
+            kind: PolicyKind::User,
+            vhost: vhost.clone(),
+            name,
+        };
+        let mut topology = Topology::new(&[vhost], 1);
+        let mut definitions = Definitions::new(1);
+        for thing in one_of_each() {
+            definitions.apply(DefinitionRecord::Administered(thing));
+        }
+        let record = DefinitionRecord::of(&change, &topology).expect("it is written down");
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let read = DefinitionRecord::decode(&bytes);
+        assert_eq!(read.as_ref(), Ok(&record));
+        definitions.apply(record);
+        assert!(definitions.restore(&mut topology).is_empty());
+        assert_eq!(topology.administration().policies().count(), 0);
+        assert_eq!(topology.administration().operator_policies().count(), 1);
+    }
+
+    #[test]
+    fn a_policy_that_makes_no_sense_is_left_out_with_a_line_that_says_why() {
+        let bad = Policy {
+            apply_to: "everything".to_owned(),
+            ..policy(1)
+        };
+        let mut definitions = Definitions::new(1);
+        definitions.apply(DefinitionRecord::Administered(Administered::Policy(bad)));
+        let mut topology = Topology::new(&[Name::from("v")], 1);
+        let lines = definitions.restore(&mut topology);
+        let start = "policy 'p' in vhost 'v': apply-to 'everything' unrecognised";
+        assert!(lines[0].starts_with(start), "{lines:?}");
     }
 }

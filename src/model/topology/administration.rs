@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Topology;
 use crate::model::access::Access;
 use crate::model::administration::{Administered, Administration};
+use crate::model::policy::{PolicyFault, PolicyKind};
 
 impl Topology {
     /// All that administrators defined.
@@ -17,9 +18,17 @@ impl Topology {
         &self.access
     }
 
-    /// An administrator defines a thing, or defines it anew.
-    pub fn administer(&mut self, thing: Administered) {
-        self.administration.set(thing);
+    /// An administrator defines a thing, or defines it anew. A policy takes effect at once.
+    ///
+    /// # Errors
+    /// A policy that makes no sense: it is kept, and has no effect.
+    pub fn administer(&mut self, thing: Administered) -> Result<(), PolicyFault> {
+        self.administration.set(thing.clone());
+        match thing {
+            Administered::Policy(policy) => self.enact(PolicyKind::User, &policy),
+            Administered::OperatorPolicy(policy) => self.enact(PolicyKind::Operator, &policy),
+            _ => Ok(()),
+        }
     }
 
     /// Everybody's rights from now on.

@@ -16,13 +16,14 @@ mod recovery;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-pub(super) use self::record::LoggedMessage;
-use self::record::{CLEAN, FLAGGED, MESSAGE, Run, SETTLED, STARTED, Target};
-use crate::base::{Lsn, QueueId, SessionId, StoredMessage, Time, limits};
+use self::record::{CLEAN, FLAGGED, MESSAGE, RETURNED, Run, SETTLED, STARTED};
+pub(super) use self::record::{LoggedMessage, Target};
+use crate::base::{Lsn, QueueId, StoredMessage, Time, limits};
 use crate::log::{
     BatchWriter, DiskRequest, FileNumber, Found, Located, Log, Placed, RECORD_OVERHEAD, ReadId,
     Record, Room, Stretch,
 };
+use crate::mail::Publisher;
 
 pub(super) use self::record::LogQueue;
 pub use self::recovery::{Kept, Recovered};
@@ -53,8 +54,6 @@ pub(super) struct Journal {
     room: Option<Room>,
     /// When the oldest of what waits came.
     since: Option<Time>,
-    /// The last batch was sealed then and had something in it.
-    unclosed: Option<Time>,
     reads: HashMap<ReadId, Reading>,
     next_read: u64,
     requests: VecDeque<DiskRequest>,
@@ -63,7 +62,10 @@ pub(super) struct Journal {
     is_open: bool,
     /// A queue waits for a message that is not in a batch yet.
     is_wanted: bool,
+    /// The broker stops in order: that is to be the last record.
     finishing: bool,
+    /// It is, in what was sealed so far.
+    says_clean: bool,
 }
 
 /// A message that is not yet in a batch.
@@ -96,15 +98,15 @@ impl Pending {
 #[derive(Clone, Copy, Debug)]
 enum Mark {
     Flagged(Run),
-    Clean,
+    /// Its count is not of positions: so often a message came back.
+    Returned(Run),
     Started,
 }
 
-/// A channel that is to be told that its publishes up to a number are settled.
+/// A publisher that is to be told that its publishes up to a number are settled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Waiter {
-    pub(super) session: SessionId,
-    pub(super) channel: u16,
+    pub(super) publisher: Publisher,
     pub(super) upto: u64,
 }
 
@@ -112,6 +114,7 @@ pub(super) struct Waiter {
 #[derive(Debug)]
 enum Reading {
     PageIn(QueueId, Stretch),
+    Letter(Stretch),
     Rewrite(Stretch),
 }
 
@@ -119,6 +122,8 @@ enum Reading {
 pub(super) enum Fetched {
     /// For a queue that waits for its pages.
     Pages(QueueId, Stretch),
+    /// For the first dead letter that waits for it.
+    Letters(Stretch),
     /// Messages whose survivors are to be written again.
     Survivors(Stretch),
 }
@@ -129,8 +134,6 @@ const RUN_LEN: usize = 40;
 const RIDE: Duration = Duration::from_millis(100);
 /// or when it has grown to so many bytes.
 const RIDE_BYTES: usize = 64 * 1024;
-/// A log that has been quiet for so long is closed by an empty batch.
-const CLOSE: Duration = Duration::from_millis(500);
 
 impl Journal {
     /// Goes on with a log. `seed`: drawn at random and kept secret; `garbage_bytes`: how much of it may be
@@ -151,7 +154,6 @@ impl Journal {
             closed_waiters: 0,
             room: None,
             since: None,
-            unclosed: None,
             reads: HashMap::new(),
             next_read: 0,
             requests: VecDeque::new(),
@@ -159,6 +161,7 @@ impl Journal {
             is_open: is_new,
             is_wanted: false,
             finishing: false,
+            says_clean: false,
             log,
         }
     }
@@ -175,40 +178,21 @@ impl Journal {
     }
 
     /// Takes in a message under [`Journal::upcoming_lsn`]. It is in one place at least.
-    pub(super) fn append(
-        &mut self,
-        message: StoredMessage,
-        targets: &[(LogQueue, u64)],
-        now: Time,
-    ) {
+    pub(super) fn append(&mut self, message: StoredMessage, targets: &[Target], now: Time) {
         self.push(message, targets, false, now);
     }
 
     /// The same for one that the log has already, at another place.
-    pub(super) fn append_again(
-        &mut self,
-        message: StoredMessage,
-        queue: LogQueue,
-        position: u64,
-        now: Time,
-    ) {
-        self.push(message, &[(queue, position)], true, now);
+    pub(super) fn append_again(&mut self, message: StoredMessage, target: Target, now: Time) {
+        self.push(message, &[target], true, now);
     }
 
-    fn push(
-        &mut self,
-        message: StoredMessage,
-        targets: &[(LogQueue, u64)],
-        again: bool,
-        now: Time,
-    ) {
+    fn push(&mut self, message: StoredMessage, targets: &[Target], again: bool, now: Time) {
         let lsn = self.log.next_lsn();
         if self.pending.is_empty() {
             self.first_pending = lsn;
         }
-        let mut targets = targets
-            .iter()
-            .map(|&(queue, position)| Target { queue, position });
+        let mut targets = targets.iter().copied();
         let mut pending = Pending {
             message,
             first: targets.next(),
@@ -262,10 +246,7 @@ impl Journal {
             first,
             count,
         };
-        let extended = self.settled.last_mut().is_some_and(|last| last.extend(run));
-        if !extended {
-            self.settled.push(run);
-        }
+        add_run(&mut self.settled, run);
         self.since.get_or_insert(now);
     }
 
@@ -291,7 +272,7 @@ impl Journal {
         };
         if self.waiting.len() > self.closed_waiters
             && let Some((lsn, last)) = self.waiting.back_mut()
-            && (last.session, last.channel) == (waiter.session, waiter.channel)
+            && last.publisher == waiter.publisher
         {
             *lsn = upto;
             last.upto = waiter.upto;
@@ -325,26 +306,26 @@ impl Journal {
     }
 
     /// Writes at the end of a clean stop what only memory knows: the runs of positions whose messages
-    /// were delivered before, as queue, first and count.
-    pub(super) fn finish(&mut self, flagged: impl Iterator<Item = (LogQueue, u64)>) {
+    /// were delivered before, and how often they came back.
+    pub(super) fn finish(&mut self, flagged: impl Iterator<Item = (LogQueue, u64, u32)>) {
         if self.finishing || self.log.used() == 0 && self.is_quiet() {
             return;
         }
         self.finishing = true;
         let mut runs: Vec<Run> = Vec::new();
-        for (queue, first) in flagged {
+        for (queue, first, returns) in flagged {
             let run = Run {
                 queue,
                 first,
                 count: 1,
             };
-            let extended = runs.last_mut().is_some_and(|last| last.extend(run));
-            if !extended {
-                runs.push(run);
+            if returns > 0 {
+                let count = u64::from(returns);
+                self.marks.push(Mark::Returned(Run { count, ..run }));
             }
+            add_run(&mut runs, run);
         }
         self.marks.extend(runs.into_iter().map(Mark::Flagged));
-        self.marks.push(Mark::Clean);
     }
 
     /// Whether everything is written.
@@ -354,13 +335,7 @@ impl Journal {
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
     pub(super) fn next_timer(&self) -> Option<Time> {
-        let retry = self.log.next_timer();
-        if self.log.is_writing() || self.log.is_starved() {
-            return retry;
-        }
-        let ride = self.since.map(|since| since + RIDE);
-        let due = ride.or_else(|| self.unclosed.map(|since| since + CLOSE));
-        due.into_iter().chain(retry).min()
+        self.log.next_timer(self.since.map(|since| since + RIDE))
     }
 
     /// How large a buffer the next batch needs, if it is time for one.
@@ -374,7 +349,7 @@ impl Journal {
         let is_empty = self.pending.is_empty() && notes == 0;
         let durable = self.log.durable_lsn();
         let due = if is_empty {
-            self.unclosed.is_some_and(|since| now >= since + CLOSE)
+            self.log.wants_closing(now)
         } else {
             !self.marks.is_empty()
                 || self.finishing
@@ -400,7 +375,10 @@ impl Journal {
 
     /// The most bytes that the records take that are no messages.
     fn notes_len(&self) -> usize {
-        (self.settled.len() + self.purged.len() + self.marks.len()) * RUN_LEN
+        let notes = self.settled.len() + self.purged.len() + self.marks.len();
+        // The mark of a clean stop is due until it stands, and again behind whatever comes after it.
+        let is_mark_due = notes > 0 || !self.pending.is_empty() || !self.says_clean;
+        (notes + usize::from(self.finishing && is_mark_due)) * RUN_LEN
     }
 
     /// Messages at the front that were settled need not be written.
@@ -446,8 +424,7 @@ impl Journal {
             }
             self.passed(&pending);
         }
-        // Behind the messages: what was settled may stand in this very batch, and that the broker has
-        // stopped is the last thing to be said.
+        // Behind the messages: what was settled may stand in this very batch.
         for run in self.settled.drain(..) {
             run.write(SETTLED, &mut writer);
         }
@@ -459,19 +436,15 @@ impl Journal {
             }
             waits
         });
-        let is_last = self.pending.is_empty();
-        self.marks.retain(|mark| {
-            let waits = matches!(mark, Mark::Clean) && !is_last;
-            if !waits {
-                mark.write(&mut writer);
-            }
-            waits
-        });
-        // Something that was on its way came after the mark: it must be the last record all the same.
-        if self.finishing && is_last && self.marks.is_empty() && !writer.is_empty() {
-            Mark::Clean.write(&mut writer);
+        for mark in self.marks.drain(..) {
+            mark.write(&mut writer);
         }
-        self.unclosed = (!writer.is_empty()).then_some(now);
+        // That the broker has stopped is the last thing to be said, again if something else came behind.
+        let is_last = self.finishing && self.pending.is_empty();
+        if is_last && !(self.says_clean && writer.is_empty()) {
+            writer.begin(CLEAN, 0);
+        }
+        self.says_clean = is_last;
         self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
         self.closed_waiters = self.waiting.len();
         self.is_wanted = false;
@@ -499,9 +472,18 @@ impl Journal {
 
     /// Has a message read that a queue wants back, if it is there.
     pub(super) fn fetch(&mut self, queue: QueueId, lsn: Lsn) -> Located {
+        self.find_and_read(lsn, |stretch| Reading::PageIn(queue, stretch))
+    }
+
+    /// The same for a message that is to be dead-lettered.
+    pub(super) fn fetch_letter(&mut self, lsn: Lsn) -> Located {
+        self.find_and_read(lsn, Reading::Letter)
+    }
+
+    fn find_and_read(&mut self, lsn: Lsn, purpose: impl FnOnce(Stretch) -> Reading) -> Located {
         let located = self.log.locate(lsn);
         match located {
-            Located::Here(stretch) => self.read(stretch, Reading::PageIn(queue, stretch)),
+            Located::Here(stretch) => self.read(stretch, purpose(stretch)),
             Located::NotYet => self.is_wanted = true,
             Located::Nowhere => {}
         }
@@ -542,6 +524,7 @@ impl Journal {
     pub(super) fn fetched(&mut self, read: ReadId) -> Option<Fetched> {
         match self.reads.remove(&read)? {
             Reading::PageIn(queue, stretch) => Some(Fetched::Pages(queue, stretch)),
+            Reading::Letter(stretch) => Some(Fetched::Letters(stretch)),
             Reading::Rewrite(stretch) => (!self.finishing).then_some(Fetched::Survivors(stretch)),
         }
     }
@@ -564,11 +547,19 @@ impl Journal {
     }
 }
 
+/// Adds a run, to the last one if it goes on from there.
+fn add_run(runs: &mut Vec<Run>, run: Run) {
+    let extended = runs.last_mut().is_some_and(|last| last.extend(run));
+    if !extended {
+        runs.push(run);
+    }
+}
+
 impl Mark {
     fn write(&self, writer: &mut BatchWriter<'_>) {
         match self {
             Self::Flagged(run) => run.write(FLAGGED, writer),
-            Self::Clean => writer.begin(CLEAN, 0),
+            Self::Returned(run) => run.write(RETURNED, writer),
             Self::Started => writer.begin(STARTED, 0),
         }
     }
