@@ -10,7 +10,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::{CoreId, Lsn, Time, limits};
 use crate::log::{
@@ -23,8 +22,6 @@ use crate::model::{DefinitionRecord, Definitions, Topology};
 const GROUP: u32 = 2;
 const DEFINITION: u8 = 1;
 const RESET: u8 = 2;
-/// A log that has been quiet for so long is closed by an empty batch.
-const CLOSE: Duration = Duration::from_millis(500);
 
 /// What the definition log holds after a stop.
 #[derive(Debug)]
@@ -111,8 +108,6 @@ pub(super) struct DefinitionLog {
     batches: Vec<Lsn>,
     room: Option<Room>,
     next_incarnation: u64,
-    /// The last batch was sealed then and had something in it.
-    unclosed: Option<Time>,
     is_open: bool,
 }
 
@@ -131,7 +126,6 @@ impl DefinitionLog {
             batches: Vec::new(),
             room: None,
             next_incarnation,
-            unclosed: None,
             is_open: is_new,
         }
     }
@@ -174,12 +168,7 @@ impl DefinitionLog {
 
     /// When an idle log wants to be closed.
     pub(super) fn next_timer(&self) -> Option<Time> {
-        let retry = self.log.next_timer();
-        if self.log.is_writing() || self.log.is_starved() {
-            return retry;
-        }
-        let close = self.unclosed.map(|since| since + CLOSE);
-        close.into_iter().chain(retry).min()
+        self.log.next_timer(None)
     }
 
     /// How large a buffer the next batch needs, if it is time for one. `topology`: all that was decided.
@@ -188,8 +177,7 @@ impl DefinitionLog {
             return None;
         }
         self.log.replenish(now);
-        let closes = self.unclosed.is_some_and(|since| now >= since + CLOSE);
-        if self.ends.is_empty() && !self.snapshot && !closes {
+        if self.ends.is_empty() && !self.snapshot && !self.log.wants_closing(now) {
             return None;
         }
         if self.log.used() > limits::DEFINITION_LOG_BYTES + 4 * self.snapshot_bytes {
@@ -254,7 +242,6 @@ impl DefinitionLog {
         }
         self.pending.clear();
         self.pending.shrink_to(limits::BATCH_KEPT_BYTES);
-        self.unclosed = (!is_empty).then_some(now);
         Some(placed)
     }
 

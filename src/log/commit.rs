@@ -21,6 +21,7 @@
 //! names the oldest epoch that is. Otherwise a crash could bring back what the file held before.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::disk::{DiskRequest, FileNumber, Placed};
 use super::layout::{
@@ -29,6 +30,9 @@ use super::layout::{
 use super::recovery::Found;
 use super::segment::{FreeFile, Segment, segment_of};
 use crate::base::{Lsn, Time, limits};
+
+/// A log that has been quiet for so long is closed by an empty batch.
+const CLOSE: Duration = Duration::from_millis(500);
 
 /// One log: its segments and the write that is under way.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub struct Log {
     /// Every LSN below is durable, or was dropped before it was sealed.
     durable_lsn: Lsn,
     next_lsn: Lsn,
+    /// The last batch was sealed then and had something in it.
+    unclosed: Option<Time>,
     /// Where the rewriting of the oldest segment has got to: its epoch, and an index entry.
     rewriting: Option<(u64, usize)>,
     /// Dead bytes that are allowed beyond as many as are alive.
@@ -132,6 +138,7 @@ impl Log {
             in_flight: None,
             durable_lsn: found.next_lsn,
             next_lsn: found.next_lsn,
+            unclosed: None,
             rewriting: None,
             garbage_bytes: limits::LOG_GARBAGE_BYTES,
             requests: VecDeque::new(),
@@ -177,11 +184,6 @@ impl Log {
         self.durable_lsn
     }
 
-    /// The sequence number of the last batch that was sealed; 0 before the first.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
     /// Whether a batch is being written.
     pub fn is_writing(&self) -> bool {
         self.in_flight.is_some()
@@ -192,14 +194,21 @@ impl Log {
         self.full_until.is_some()
     }
 
-    /// Whether it waits for a file before it can write.
-    pub fn is_starved(&self) -> bool {
-        self.starved
+    /// When a batch should be made at the latest, or a full disk tried again. `due`: when what waits for
+    /// the next batch wants to be in one; if nothing waits, an empty one closes the log.
+    pub fn next_timer(&self, due: Option<Time>) -> Option<Time> {
+        let retry = self.full_until.filter(|_| self.preparing.is_none());
+        if self.is_writing() || self.starved {
+            return retry;
+        }
+        let close = self.unclosed.map(|since| since + CLOSE);
+        due.or(close).into_iter().chain(retry).min()
     }
 
-    /// When a full disk should be tried again.
-    pub fn next_timer(&self) -> Option<Time> {
-        self.full_until.filter(|_| self.preparing.is_none())
+    /// Whether the log has been quiet for so long that an empty batch should close it: by that recovery
+    /// knows that the one before was durable.
+    pub fn wants_closing(&self, now: Time) -> bool {
+        self.unclosed.is_some_and(|since| now >= since + CLOSE)
     }
 
     /// Tries again to make the files that should be ready, if the disk was full.
@@ -299,6 +308,7 @@ impl Log {
             "by their LSNs, batches are in order"
         );
         let (buffer, length, count) = writer.finish();
+        self.unclosed = (count > 0).then_some(now);
         self.sequence += 1;
         // A segment header holds by itself, whether the batch behind it arrives whole or not: what
         // only this batch gives up is still needed by its word.
@@ -488,10 +498,14 @@ impl Log {
 
     /// Whether so much is dead that the oldest segment's survivors should be written again.
     pub fn wants_rewriting(&self) -> bool {
-        let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
+        // It is asked each turn, and mostly this answers it.
         let oldest_lives = self.segments.front().is_some_and(|oldest| oldest.live > 0);
+        if self.segments.len() <= 1 || !oldest_lives {
+            return false;
+        }
+        let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
         let alive = self.used() - garbage;
-        self.segments.len() > 1 && oldest_lives && garbage > alive + self.garbage_bytes
+        garbage > alive + self.garbage_bytes
     }
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it

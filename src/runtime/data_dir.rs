@@ -76,7 +76,7 @@ fn create(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in a directory durable.
-fn sync(directory: &Path) -> io::Result<()> {
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

@@ -232,7 +232,8 @@ pub fn serve(mut options: Options) -> Result<(), StartError> {
     };
     let (started, has_started) = channel();
     let mut executors = vec![];
-    let (definitions, mut definition_log) = (recovery.definitions, Some(recovery.definition_log));
+    let definitions = recovery.definition_log.definitions();
+    let mut definition_log = Some(recovery.definition_log);
     let per_core = links.into_iter().zip(bound.per_core);
     let stored = recovery.messages.into_iter().zip(&placement.cpus);
     for ((links, sockets), (messages, cpu)) in per_core.zip(stored) {

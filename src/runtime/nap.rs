@@ -71,7 +71,8 @@ impl Nap {
     }
 }
 
-async fn until_polled_again() {
+/// Waits until something wakes the task.
+pub(super) async fn until_polled_again() {
     let mut polled = false;
     poll_fn(|_| {
         if std::mem::replace(&mut polled, true) {

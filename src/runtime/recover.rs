@@ -12,12 +12,13 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use super::StartError;
+use super::data_dir;
 use super::disk::blocking::BlockingDisk;
 use super::disk::image::Files;
 use crate::base::{CoreId, Settings};
@@ -28,7 +29,7 @@ use crate::shard::Recovered;
 
 /// What was stored.
 pub(crate) struct Recovery {
-    pub(crate) definitions: Arc<Definitions>,
+    /// What is declared.
     pub(crate) definition_log: RecoveredDefinitions,
     /// For each core.
     pub(crate) messages: Vec<Recovered>,
@@ -62,7 +63,6 @@ pub(crate) fn recover(
         moving.carry_out(definition_log, &former).map_err(failed)?;
         definition_log = read_definitions(data_dir, seed)?;
     }
-    let definitions = definition_log.definitions();
     let messages = thread::scope(|scope| {
         let readers: Vec<_> = (0..cores)
             .map(|core| scope.spawn(move || read_messages(data_dir, CoreId(core))))
@@ -75,7 +75,6 @@ pub(crate) fn recover(
         results.collect::<Result<Vec<_>, _>>()
     })?;
     Ok(Recovery {
-        definitions,
         definition_log,
         messages,
     })
@@ -136,7 +135,7 @@ impl Moving<'_> {
         for (_, directory) in former {
             fs::remove_dir_all(directory)?;
         }
-        File::open(self.data_dir)?.sync_all()?;
+        data_dir::sync(self.data_dir)?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered};
-use super::{Owned, Shard, ShardContext};
+use super::{Owned, Shard, ShardContext, find};
 use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time, limits};
 use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
 use crate::mail::Outbox;
@@ -76,9 +76,8 @@ impl Shard {
     /// there; one that is here already is left as it is. False: [`Shard::next_commit`] should come
     /// first, there is enough to write.
     pub fn take_in(&mut self, kept: Kept) -> bool {
-        let id = self.logged.get(&kept.queue).copied();
-        let slot = id.and_then(|id| self.queues.get_mut(id.index as usize));
-        if let Some(Some(owned)) = slot
+        let id = self.logged.get(&kept.queue);
+        if let Some(owned) = id.and_then(|id| find(&mut self.queues, *id))
             && owned.queue.ready_lsn(kept.position).is_none()
         {
             let lsn = self.journal.upcoming_lsn();
@@ -199,12 +198,9 @@ impl Shard {
 
     /// Takes the messages in that a queue waits for; how many can't be had.
     fn page_in(&mut self, id: QueueId, stretch: &Stretch, bytes: Option<&[u8]>) -> usize {
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return 0;
         };
-        if owned.id != id {
-            return 0;
-        }
         owned.is_fetching = false;
         let (Some(log), Some(wanted)) = (owned.log, owned.queue.front_page()) else {
             return 0;
@@ -255,12 +251,13 @@ impl Shard {
         let mut survivors = Vec::new();
         // For each queue, its deliveries that are out: looked through once.
         let mut unsettled: HashMap<QueueId, HashMap<u64, (Lsn, u32)>> = HashMap::new();
-        let (queues, logged) = (&self.queues, &self.logged);
+        let (queues, logged) = (&mut self.queues, &self.logged);
         self.journal.messages(stretch, bytes, |old, message| {
             for target in message.targets() {
                 let id = logged.get(&target.queue);
-                let found = id.and_then(|id| queues.get(id.index as usize)?.as_deref());
-                let Some(owned) = found else { continue };
+                let Some(owned) = id.and_then(|id| find(queues, *id)) else {
+                    continue;
+                };
                 let position = target.position;
                 let slot = match owned.queue.ready_lsn(position) {
                     Some(lsn) if lsn == old => None,
@@ -309,9 +306,7 @@ impl Shard {
 
     /// A delivery to a consumer that doesn't acknowledge has left for its socket.
     pub(super) fn departed(&mut self, queue: QueueId, slot: u32) {
-        if let Some(Some(owned)) = self.queues.get_mut(queue.index as usize)
-            && owned.id == queue
-        {
+        if let Some(owned) = find(&mut self.queues, queue) {
             let gone = owned.queue.settle(slot);
             owned.forget(gone, &mut self.journal, self.now);
         }
@@ -319,7 +314,7 @@ impl Shard {
 
     /// Forgets messages that were purged; the log is told at once.
     pub(super) fn purged(&mut self, id: QueueId, rubbish: Rubbish, ranges: &[(u64, u64)]) {
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
         if let Some(log) = owned.log.filter(|_| owned.durable) {
@@ -332,12 +327,12 @@ impl Shard {
 
     /// Has messages fetched that a queue will soon need, if it isn't done already.
     pub(super) fn fetch(&mut self, id: QueueId) {
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
         // If nobody is there to take them, they may as well stay where they are.
         let is_wanted = owned.queue.consumer_count() > 0 || !owned.getting.is_empty();
-        if owned.id != id || owned.is_fetching || !is_wanted {
+        if owned.is_fetching || !is_wanted {
             return;
         }
         let is_short = self.resident > limits::RESIDENT_BYTES_MAX;

@@ -191,8 +191,7 @@ impl Shard {
     }
 
     fn owned(&mut self, id: QueueId) -> Option<&mut Owned> {
-        let owned = self.queues.get_mut(id.index as usize)?.as_deref_mut()?;
-        (owned.id == id).then_some(owned)
+        find(&mut self.queues, id)
     }
 
     fn publish(
@@ -210,12 +209,9 @@ impl Shard {
         for id in ids {
             let id = QueueId::from_bytes(*id);
             // A queue that was deleted while the message was on its way takes it along.
-            let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+            let Some(owned) = find(&mut self.queues, id) else {
                 continue;
             };
-            if owned.id != id {
-                continue;
-            }
             let paged = owned.queue.is_paging() || is_full && owned.queue.ready_count() > 0;
             let logs = paged || persistent && owned.durable;
             let keep = Keep {
@@ -257,12 +253,9 @@ impl Shard {
     }
 
     fn settle(&mut self, settle: &Settle, batch: &Batch<ToShard>, context: &mut ShardContext<'_>) {
-        let Some(Some(owned)) = self.queues.get_mut(settle.queue.index as usize) else {
+        let Some(owned) = find(&mut self.queues, settle.queue) else {
             return;
         };
-        if owned.id != settle.queue {
-            return;
-        }
         let (slots, _) = batch.bytes(settle.slots).as_chunks::<4>();
         for slot in slots {
             let slot = u32::from_le_bytes(*slot);
@@ -401,10 +394,7 @@ impl Shard {
         context: &mut ShardContext<'_>,
         act: impl FnOnce(&mut Queue, &mut Deliveries<'_>) -> R,
     ) -> Option<R> {
-        let owned = self.queues.get_mut(id.index as usize)?.as_deref_mut()?;
-        if owned.id != id {
-            return None;
-        }
+        let owned = find(&mut self.queues, id)?;
         let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
         owned.growth.departed(self.now, sink.delivered);
@@ -493,15 +483,14 @@ impl Shard {
             channel,
             no_ack,
         } = getting;
-        let Some(Some(owned)) = self.queues.get_mut(id.index as usize) else {
+        let Some(owned) = find(&mut self.queues, id) else {
             return context.answer(session, channel, Answer::Empty);
         };
-        if owned.id == id && owned.queue.is_starved() {
+        if owned.queue.is_starved() {
             owned.getting.push(getting);
             return self.fetch(id);
         }
-        let taken = (owned.id == id).then(|| owned.queue.get(no_ack)).flatten();
-        let Some(mut taken) = taken else {
+        let Some(mut taken) = owned.queue.get(no_ack) else {
             return context.answer(session, channel, Answer::Empty);
         };
         let ready = owned.queue.ready_count();
@@ -540,6 +529,12 @@ impl Shard {
         }
         context.answer(session, channel, Answer::Removed { messages });
     }
+}
+
+/// The queue with that id, if it is (still) there. Borrows nothing else of the shard.
+fn find(queues: &mut [Option<Box<Owned>>], id: QueueId) -> Option<&mut Owned> {
+    let owned = queues.get_mut(id.index as usize)?.as_deref_mut()?;
+    (owned.id == id).then_some(owned)
 }
 
 /// The queue's and its vhost's names, for an error.

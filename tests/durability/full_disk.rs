@@ -27,89 +27,85 @@ const QUEUE: &str = "queue";
 
 #[test]
 fn consumers_make_room_on_a_full_disk() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
-    let home = disk.home();
-    let broker = home.start(1);
-    let load = Load::start(&broker);
-    load.until_full();
-    assert!(broker.process().is_running(), "{}", broker.process().tail());
+    with_data_on_a_small_disk(|home| {
+        let broker = home.start(1);
+        let load = Load::until_full(&broker);
+        assert!(broker.process().is_running(), "{}", broker.process().tail());
 
-    // Whatever was sent is confirmed in the end, once there is room.
-    load.stop.store(true, Ordering::Relaxed);
-    take_all(&broker, load);
-    assert!(broker.process().is_running(), "{}", broker.process().tail());
+        // Whatever was sent is confirmed in the end, once there is room.
+        take_all(&broker, load);
+        assert!(broker.process().is_running(), "{}", broker.process().tail());
 
-    let connection = broker.connect();
-    assert_eq!(connection.channel().passive(QUEUE).message_count, 0);
-    keep(&connection, "", QUEUE, &["a", "b", "c"]);
-    broker.stop();
-    let broker = home.start(1);
-    assert_eq!(broker.connect().channel().drain(QUEUE), ["a", "b", "c"]);
-    broker.stop();
+        let connection = broker.connect();
+        assert_eq!(connection.channel().passive(QUEUE).message_count, 0);
+        keep(&connection, "", QUEUE, &["a", "b", "c"]);
+        broker.stop();
+        let broker = home.start(1);
+        assert_eq!(broker.connect().channel().drain(QUEUE), ["a", "b", "c"]);
+        broker.stop();
+    });
 }
 
 #[test]
 fn a_disk_runs_full_and_empty_again_three_times() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
-    let home = disk.home();
-    let broker = home.start(2);
-    for _ in 0..3 {
-        let load = Load::start(&broker);
-        load.until_full();
-        load.stop.store(true, Ordering::Relaxed);
-        take_all(&broker, load);
-    }
-    broker.stop();
+    with_data_on_a_small_disk(|home| {
+        let broker = home.start(2);
+        for _ in 0..3 {
+            let load = Load::until_full(&broker);
+            take_all(&broker, load);
+        }
+        broker.stop();
+    });
 }
 
 #[test]
 fn a_kill_on_a_full_disk_loses_nothing() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
-    let home = disk.home();
-    let broker = home.start(1);
-    let load = Load::start(&broker);
-    load.until_full();
-    broker.kill();
-    let published = load.published();
+    with_data_on_a_small_disk(|home| {
+        let broker = home.start(1);
+        let load = Load::until_full(&broker);
+        broker.kill();
+        let published = load.published();
 
-    let broker = home.start(1);
-    let count = broker.connect().channel().passive(QUEUE).message_count as usize;
-    let mut consumer = Consumer::new(broker.address, QUEUE, 0);
-    let mut receipts = vec![];
-    while receipts.len() < count {
+        let broker = home.start(1);
+        let count = broker.connect().channel().passive(QUEUE).message_count as usize;
+        let mut consumer = Consumer::new(broker.address, QUEUE, 0);
+        let mut receipts = vec![];
+        while receipts.len() < count {
+            consumer
+                .receive(&mut receipts)
+                .expect("what was counted is delivered");
+        }
         consumer
-            .receive(&mut receipts)
-            .expect("what was counted is delivered");
+            .ack_up_to(consumer.received)
+            .expect("the broker takes acks");
+        consumer.close().expect("the broker says good-bye");
+        let mut came = vec![false; published.confirmed.len()];
+        for receipt in &receipts {
+            let id = receipt.id.expect("the body is whole");
+            assert!(receipt.redelivered, "{id:?} was recovered after a kill");
+            let place = &mut came[id.sequence as usize];
+            assert!(!std::mem::replace(place, true), "{id:?} came twice");
+        }
+        let sequences = receipts
+            .iter()
+            .filter_map(|receipt| receipt.id)
+            .map(|id| id.sequence);
+        assert!(sequences.is_sorted(), "they came in order");
+        let lost = came
+            .iter()
+            .zip(&published.confirmed)
+            .filter(|(came, confirmed)| **confirmed && !**came);
+        assert_eq!(lost.count(), 0, "of {} that came", receipts.len());
+        keep(&broker.connect(), "", QUEUE, &["room again"]);
+        broker.stop();
+    });
+}
+
+/// Runs a test whose data goes to a disk that is soon full; where there can't be one, it passes.
+fn with_data_on_a_small_disk(test: impl FnOnce(&Home)) {
+    if let Some(disk) = SmallDisk::mount() {
+        test(&disk.home());
     }
-    consumer
-        .ack_up_to(consumer.received)
-        .expect("the broker takes acks");
-    consumer.close().expect("the broker says good-bye");
-    let mut came = vec![false; published.confirmed.len()];
-    for receipt in &receipts {
-        let id = receipt.id.expect("the body is whole");
-        assert!(receipt.redelivered, "{id:?} was recovered after a kill");
-        let place = &mut came[id.sequence as usize];
-        assert!(!std::mem::replace(place, true), "{id:?} came twice");
-    }
-    let sequences = receipts
-        .iter()
-        .filter_map(|receipt| receipt.id)
-        .map(|id| id.sequence);
-    assert!(sequences.is_sorted(), "they came in order");
-    let lost = came
-        .iter()
-        .zip(&published.confirmed)
-        .filter(|(came, confirmed)| **confirmed && !**came);
-    assert_eq!(lost.count(), 0, "of {} that came", receipts.len());
-    keep(&broker.connect(), "", QUEUE, &["room again"]);
-    broker.stop();
 }
 
 /// A publisher at work, and what is heard of it.
@@ -120,6 +116,13 @@ struct Load {
 }
 
 impl Load {
+    /// A load that has filled the disk.
+    fn until_full(broker: &Broker) -> Self {
+        let load = Self::start(broker);
+        load.fill();
+        load
+    }
+
     fn start(broker: &Broker) -> Self {
         let connection = broker.connect();
         durable_queue(&connection.channel(), QUEUE);
@@ -141,7 +144,7 @@ impl Load {
     }
 
     /// Returns when no confirm has come for a while, and no end of the connection either.
-    fn until_full(&self) {
+    fn fill(&self) {
         let mut sum = 0;
         while let Ok(confirmed) = self.progress.recv_timeout(SILENCE) {
             sum += u64::from(confirmed);
@@ -162,8 +165,9 @@ impl Load {
     }
 }
 
-/// Consumes and acknowledges until all that the load sent has come, once and in order.
+/// Stops the load, consumes and acknowledges until all that it sent has come, once and in order.
 fn take_all(broker: &Broker, load: Load) {
+    load.stop.store(true, Ordering::Relaxed);
     let consumer = Consumer::new(broker.address, QUEUE, 500);
     let consuming = thread::spawn(move || take_until_the_end(consumer));
     let published = load.published();

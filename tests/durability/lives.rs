@@ -5,8 +5,9 @@ use crate::support::channel::Channel;
 use crate::support::client::Connection;
 use crate::support::home::Home;
 use crate::support::login::Login;
+use crate::support::methods::Method;
 use crate::support::wire;
-use amq_protocol::protocol::queue;
+use amq_protocol::protocol::{AMQPClass, channel, exchange, queue};
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,38 +162,32 @@ fn keep_on(channel: &Channel, exchange: &str, routing_key: &str, texts: &[&str])
 
 /// Whether there is a queue of that name.
 pub(crate) fn queue_is_there(connection: &Connection, name: &str) -> bool {
-    use amq_protocol::protocol::{AMQPClass, channel};
-    let asking = connection.channel();
-    asking.send(queue::Declare {
+    let declare = queue::Declare {
         queue: name.into(),
         passive: true,
         ..Default::default()
-    });
-    match asking.next("declare-ok or 404").method {
-        AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_)) => {
-            asking.close();
-            true
-        }
-        AMQPClass::Channel(channel::AMQPMethod::Close(close)) if close.reply_code == 404 => {
-            asking.send(channel::CloseOk {});
-            false
-        }
-        other => panic!("expected declare-ok or 404, got {other:?}"),
-    }
+    };
+    is_there(connection, declare)
 }
 
 /// Whether there is an exchange of that name.
 pub(crate) fn exchange_is_there(connection: &Connection, name: &str) -> bool {
-    use amq_protocol::protocol::{AMQPClass, channel, exchange};
-    let asking = connection.channel();
-    asking.send(exchange::Declare {
+    let declare = exchange::Declare {
         exchange: name.into(),
         kind: "direct".into(),
         passive: true,
         ..Default::default()
-    });
+    };
+    is_there(connection, declare)
+}
+
+/// Whether a passive declaration succeeds.
+fn is_there(connection: &Connection, declare: impl Method) -> bool {
+    let asking = connection.channel();
+    asking.send(declare);
     match asking.next("declare-ok or 404").method {
-        AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_)) => {
+        AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_))
+        | AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_)) => {
             asking.close();
             true
         }

@@ -136,17 +136,9 @@ impl Publisher {
             wire::method(1, publish)
         });
         let methods = methods.collect();
-        let mut frames = Frames::new(Login::default().raw(address).into_stream());
-        let hello = [
-            wire::method(1, channel::Open {}),
-            wire::method(1, confirm::Select { nowait: false }),
-        ];
-        frames
-            .stream
-            .write_all(&hello.concat())
-            .expect("the broker takes what is sent");
+        let hello = [wire::method(1, confirm::Select { nowait: false })];
         Self {
-            frames,
+            frames: Frames::open(address, &hello),
             methods,
             published: Published {
                 publisher,
@@ -287,7 +279,6 @@ struct Half {
 
 impl Consumer {
     pub(crate) fn new(address: SocketAddr, queue: &str, prefetch_count: u16) -> Self {
-        let mut frames = Frames::new(Login::default().raw(address).into_stream());
         let qos = basic::Qos {
             prefetch_count,
             global: false,
@@ -296,17 +287,9 @@ impl Consumer {
             queue: queue.into(),
             ..Default::default()
         };
-        let hello = [
-            wire::method(1, channel::Open {}),
-            wire::method(1, qos),
-            wire::method(1, consume),
-        ];
-        frames
-            .stream
-            .write_all(&hello.concat())
-            .expect("the broker takes what is sent");
+        let hello = [wire::method(1, qos), wire::method(1, consume)];
         Self {
-            frames,
+            frames: Frames::open(address, &hello),
             received: 0,
             half: Half::default(),
         }
@@ -387,10 +370,16 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(stream: TcpStream) -> Self {
+    /// Logs in, opens channel 1 and says what comes first there; the answers are still to come.
+    fn open(address: SocketAddr, hello: &[Vec<u8>]) -> Self {
+        let mut stream = Login::default().raw(address).into_stream();
         stream
             .set_read_timeout(Some(crate::support::PATIENCE))
             .expect("the time-out is not zero");
+        let open = wire::method(1, channel::Open {});
+        stream
+            .write_all(&[open, hello.concat()].concat())
+            .expect("the broker takes what is sent");
         Self {
             stream,
             buffer: vec![0; 512 * 1024],

@@ -26,7 +26,7 @@ fn a_full_disk_leaves_a_reserve_and_is_asked_again() {
     disk.append(&mut log, &[&payload]).expect("the reserve");
     assert!(log.room(least, 0, disk.now).is_none());
     disk.now = disk.now + limits::DISK_RETRY;
-    assert_eq!(log.next_timer(), Some(disk.now));
+    assert_eq!(log.next_timer(None), Some(disk.now));
     assert!(log.room(least, 0, disk.now).is_none());
     disk.serve(&mut log);
     assert!(log.is_full());

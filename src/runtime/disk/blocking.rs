@@ -8,8 +8,9 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::super::data_dir::sync;
 use super::failure::Failure;
-use super::image::Aligned;
+use super::image::{Aligned, open_direct};
 use super::paths::Paths;
 use super::sweeper::{Sweep, Sweeper};
 use crate::base::{CoreId, Time};
@@ -112,28 +113,23 @@ impl BlockingDisk {
         }
         file.sync_all().map_err(failed)?;
         for directory in [&directory, self.paths.data_dir()] {
-            let synced = File::open(directory).and_then(|directory| directory.sync_all());
-            synced.map_err(failed)?;
+            sync(directory).map_err(failed)?;
         }
         Ok(())
     }
 }
 
-/// Opens a file past the page cache, or, where there is nothing else (tmpfs), through it.
+/// Opens a file to write to it.
 fn open(path: &Path, flags: OFlags) -> Result<File, Failure> {
-    let with = |flags: OFlags| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(flags.contains(OFlags::CREATE))
-            .truncate(flags.contains(OFlags::TRUNC))
-            .mode(0o640)
-            .custom_flags((flags - OFlags::CREATE - OFlags::TRUNC).bits() as i32)
-            .open(path)
-    };
-    let file = match with(flags | OFlags::DIRECT) {
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => with(flags),
-        other => other,
-    };
-    file.map_err(|error| Failure::new("open", path, error))
+    let mut options = OpenOptions::new();
+    let options = options
+        .read(true)
+        .write(true)
+        .create(flags.contains(OFlags::CREATE))
+        .truncate(flags.contains(OFlags::TRUNC))
+        .mode(0o640);
+    match open_direct(path, options, flags - OFlags::CREATE - OFlags::TRUNC) {
+        Ok((file, _)) => Ok(file),
+        Err(error) => Err(Failure::new("open", path, error)),
+    }
 }

@@ -67,7 +67,10 @@ impl Files {
     fn try_read(&mut self, number: FileNumber, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let (file, direct) = match self.open.take() {
             Some((open, file, direct)) if open == number => (file, direct),
-            _ => open(&self.directory.join(file_name(number)))?,
+            _ => {
+                let path = self.directory.join(file_name(number));
+                open_direct(&path, OpenOptions::new().read(true), OFlags::empty())?
+            }
         };
         let (_, file, _) = self.open.insert((number, file, direct));
         if !direct {
@@ -118,19 +121,18 @@ impl Image for Files {
 }
 
 /// Opens a file, past the page cache if the file system knows how to (tmpfs doesn't; the operator was
-/// told).
-fn open(path: &Path) -> io::Result<(File, bool)> {
-    let direct = OFlags::DIRECT.bits() as i32;
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(direct)
-        .open(path);
-    match opened {
-        Ok(file) => Ok((file, true)),
+/// told), and says whether it does.
+pub(super) fn open_direct(
+    path: &Path,
+    options: &mut OpenOptions,
+    flags: OFlags,
+) -> io::Result<(File, bool)> {
+    let mut with = |flags: OFlags| options.custom_flags(flags.bits() as i32).open(path);
+    match with(flags | OFlags::DIRECT) {
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            Ok((File::open(path)?, false))
+            Ok((with(flags)?, false))
         }
-        Err(error) => Err(error),
+        opened => Ok((opened?, true)),
     }
 }
 

@@ -5,12 +5,13 @@
 //! instead, whose answers come by the latency ring (see [`mesh`](super::super::mesh)). This thread
 //! gives none.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
+use super::super::data_dir::sync;
 use super::failure::Failure;
 use super::paths::Paths;
 use crate::log::{FileNumber, LogName};
@@ -121,9 +122,4 @@ fn put_aside(paths: &Paths, log: LogName, file: FileNumber) -> io::Result<PathBu
     sync(&directory)?;
     sync(&paths.directory(log))?;
     Ok(target)
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }

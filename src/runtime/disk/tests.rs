@@ -6,6 +6,7 @@ use std::future::poll_fn;
 
 use glommio::LocalExecutorBuilder;
 
+use super::super::nap::until_polled_again;
 use super::image::Files;
 use super::*;
 use crate::log::{Log, RECORD_OVERHEAD, recover};
@@ -37,15 +38,7 @@ async fn done(disk: &mut Disk) -> (Key, Result<Outcome, Failure>) {
         if let Some(done) = disk.next_done() {
             return done;
         }
-        let mut polled = false;
-        poll_fn(|_| {
-            if std::mem::replace(&mut polled, true) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        until_polled_again().await;
     }
 }
 

@@ -53,8 +53,6 @@ pub(super) struct Journal {
     room: Option<Room>,
     /// When the oldest of what waits came.
     since: Option<Time>,
-    /// The last batch was sealed then and had something in it.
-    unclosed: Option<Time>,
     reads: HashMap<ReadId, Reading>,
     next_read: u64,
     requests: VecDeque<DiskRequest>,
@@ -63,7 +61,10 @@ pub(super) struct Journal {
     is_open: bool,
     /// A queue waits for a message that is not in a batch yet.
     is_wanted: bool,
+    /// The broker stops in order: that is to be the last record.
     finishing: bool,
+    /// It is, in what was sealed so far.
+    says_clean: bool,
 }
 
 /// A message that is not yet in a batch.
@@ -96,7 +97,6 @@ impl Pending {
 #[derive(Clone, Copy, Debug)]
 enum Mark {
     Flagged(Run),
-    Clean,
     Started,
 }
 
@@ -129,8 +129,6 @@ const RUN_LEN: usize = 40;
 const RIDE: Duration = Duration::from_millis(100);
 /// or when it has grown to so many bytes.
 const RIDE_BYTES: usize = 64 * 1024;
-/// A log that has been quiet for so long is closed by an empty batch.
-const CLOSE: Duration = Duration::from_millis(500);
 
 impl Journal {
     /// Goes on with a log. `seed`: drawn at random and kept secret; `garbage_bytes`: how much of it may be
@@ -151,7 +149,6 @@ impl Journal {
             closed_waiters: 0,
             room: None,
             since: None,
-            unclosed: None,
             reads: HashMap::new(),
             next_read: 0,
             requests: VecDeque::new(),
@@ -159,6 +156,7 @@ impl Journal {
             is_open: is_new,
             is_wanted: false,
             finishing: false,
+            says_clean: false,
             log,
         }
     }
@@ -262,10 +260,7 @@ impl Journal {
             first,
             count,
         };
-        let extended = self.settled.last_mut().is_some_and(|last| last.extend(run));
-        if !extended {
-            self.settled.push(run);
-        }
+        add_run(&mut self.settled, run);
         self.since.get_or_insert(now);
     }
 
@@ -338,13 +333,9 @@ impl Journal {
                 first,
                 count: 1,
             };
-            let extended = runs.last_mut().is_some_and(|last| last.extend(run));
-            if !extended {
-                runs.push(run);
-            }
+            add_run(&mut runs, run);
         }
         self.marks.extend(runs.into_iter().map(Mark::Flagged));
-        self.marks.push(Mark::Clean);
     }
 
     /// Whether everything is written.
@@ -354,13 +345,7 @@ impl Journal {
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
     pub(super) fn next_timer(&self) -> Option<Time> {
-        let retry = self.log.next_timer();
-        if self.log.is_writing() || self.log.is_starved() {
-            return retry;
-        }
-        let ride = self.since.map(|since| since + RIDE);
-        let due = ride.or_else(|| self.unclosed.map(|since| since + CLOSE));
-        due.into_iter().chain(retry).min()
+        self.log.next_timer(self.since.map(|since| since + RIDE))
     }
 
     /// How large a buffer the next batch needs, if it is time for one.
@@ -374,7 +359,7 @@ impl Journal {
         let is_empty = self.pending.is_empty() && notes == 0;
         let durable = self.log.durable_lsn();
         let due = if is_empty {
-            self.unclosed.is_some_and(|since| now >= since + CLOSE)
+            self.log.wants_closing(now)
         } else {
             !self.marks.is_empty()
                 || self.finishing
@@ -400,7 +385,10 @@ impl Journal {
 
     /// The most bytes that the records take that are no messages.
     fn notes_len(&self) -> usize {
-        (self.settled.len() + self.purged.len() + self.marks.len()) * RUN_LEN
+        let notes = self.settled.len() + self.purged.len() + self.marks.len();
+        // The mark of a clean stop is due until it stands, and again behind whatever comes after it.
+        let is_mark_due = notes > 0 || !self.pending.is_empty() || !self.says_clean;
+        (notes + usize::from(self.finishing && is_mark_due)) * RUN_LEN
     }
 
     /// Messages at the front that were settled need not be written.
@@ -446,8 +434,7 @@ impl Journal {
             }
             self.passed(&pending);
         }
-        // Behind the messages: what was settled may stand in this very batch, and that the broker has
-        // stopped is the last thing to be said.
+        // Behind the messages: what was settled may stand in this very batch.
         for run in self.settled.drain(..) {
             run.write(SETTLED, &mut writer);
         }
@@ -459,19 +446,15 @@ impl Journal {
             }
             waits
         });
-        let is_last = self.pending.is_empty();
-        self.marks.retain(|mark| {
-            let waits = matches!(mark, Mark::Clean) && !is_last;
-            if !waits {
-                mark.write(&mut writer);
-            }
-            waits
-        });
-        // Something that was on its way came after the mark: it must be the last record all the same.
-        if self.finishing && is_last && self.marks.is_empty() && !writer.is_empty() {
-            Mark::Clean.write(&mut writer);
+        for mark in self.marks.drain(..) {
+            mark.write(&mut writer);
         }
-        self.unclosed = (!writer.is_empty()).then_some(now);
+        // That the broker has stopped is the last thing to be said, again if something else came behind.
+        let is_last = self.finishing && self.pending.is_empty();
+        if is_last && !(self.says_clean && writer.is_empty()) {
+            writer.begin(CLEAN, 0);
+        }
+        self.says_clean = is_last;
         self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
         self.closed_waiters = self.waiting.len();
         self.is_wanted = false;
@@ -564,11 +547,18 @@ impl Journal {
     }
 }
 
+/// Adds a run, to the last one if it goes on from there.
+fn add_run(runs: &mut Vec<Run>, run: Run) {
+    let extended = runs.last_mut().is_some_and(|last| last.extend(run));
+    if !extended {
+        runs.push(run);
+    }
+}
+
 impl Mark {
     fn write(&self, writer: &mut BatchWriter<'_>) {
         match self {
             Self::Flagged(run) => run.write(FLAGGED, writer),
-            Self::Clean => writer.begin(CLEAN, 0),
             Self::Started => writer.begin(STARTED, 0),
         }
     }

@@ -69,24 +69,15 @@ impl Client {
                     .map_err(|_| "whose tag?")?;
                 let consumer = &self.consumers[number];
                 let (queue, no_ack, since) = (consumer.queue, consumer.no_ack, consumer.since);
-                let tag = deliver.delivery_tag;
                 let message = self.received(
-                    queue,
+                    (queue, Some(number)),
                     (no_ack, since),
-                    (tag, deliver.redelivered),
+                    (deliver.delivery_tag, deliver.redelivered),
                     body,
                     oracle,
                 )?;
                 let consumer = &mut self.consumers[number];
                 if !no_ack && !self.is_ended {
-                    self.held.insert(
-                        tag,
-                        Held {
-                            queue,
-                            message,
-                            consumer: Some(number),
-                        },
-                    );
                     consumer.unacked += 1;
                     if self.prefetch > 0 && consumer.unacked > usize::from(self.prefetch) {
                         return Err(format!(
@@ -114,33 +105,23 @@ impl Client {
                 else {
                     return Err("a get-ok that nobody asked for".to_owned());
                 };
-                let tag = get_ok.delivery_tag;
-                let message = self.received(
-                    queue,
+                self.received(
+                    (queue, None),
                     (no_ack, since),
-                    (tag, get_ok.redelivered),
+                    (get_ok.delivery_tag, get_ok.redelivered),
                     body,
                     oracle,
                 )?;
-                if !no_ack && !self.is_ended {
-                    self.held.insert(
-                        tag,
-                        Held {
-                            queue,
-                            message,
-                            consumer: None,
-                        },
-                    );
-                }
             }
             other => return self.answered(&AMQPClass::Basic(other), oracle),
         }
         Ok(())
     }
 
+    /// A message came from a queue, by a consumer or a get; it is held until it is settled.
     fn received(
         &mut self,
-        queue: usize,
+        (queue, consumer): (usize, Option<usize>),
         (no_ack, since): (bool, u64),
         (tag, redelivered): (u64, bool),
         body: &[u8],
@@ -174,9 +155,18 @@ impl Client {
             since,
         };
         oracle.delivered(&one)?;
-        if matches!(self.call, Some(Call::Recover)) && !no_ack {
+        if no_ack {
+            return Ok(message);
+        }
+        if matches!(self.call, Some(Call::Recover)) {
             oracle.released(queue, message);
         }
+        let held = Held {
+            queue,
+            message,
+            consumer,
+        };
+        self.held.insert(tag, held);
         Ok(message)
     }
 
