@@ -74,7 +74,7 @@ impl Channel {
             mode: Mode::Plain,
             content: Content::default(),
             route: RouteCache::default(),
-            consumers: Consumers::default(),
+            consumers: Consumers::new(number),
             unacked: Unacked::default(),
             last_delivery_tag: 0,
             replies: None,
