@@ -18,6 +18,30 @@ on_each_core_count! {
         connection.open_channel(1).own_queue();
     }
 
+    fn whoever_hears_of_an_error_finds_the_channel_let_go(broker: &Broker) {
+        let [failing, witness] = broker.connections_spread();
+        let witness = witness.channel();
+        let mut closed = vec![];
+        for _ in 0..20 {
+            let (held, leaving) = (broker.name("held"), broker.name("leaving"));
+            let channel = failing.channel();
+            channel.queue(&held);
+            channel.declare_queue(&leaving, |declare| declare.auto_delete = true);
+            channel.consume(&leaving);
+            channel.fill(&held, &["a"]);
+            channel.get(&held);
+            channel.send(basic::Get { queue: "never-declared".into(), no_ack: true });
+            channel.expect_close(404, "NOT_FOUND - no queue 'never-declared'", ids::BASIC_GET);
+            assert_eq!(witness.passive(&held).message_count, 1);
+            closed.push(leaving);
+        }
+        for queue in closed {
+            let asking = failing.channel();
+            asking.send(queue::Declare { queue: queue.as_str().into(), passive: true, ..Default::default() });
+            asking.expect_close(404, "NOT_FOUND - no queue", ids::QUEUE_DECLARE);
+        }
+    }
+
     fn a_connection_error_ends_every_channel(broker: &Broker) {
         let (failing, witness) = (broker.connect(), broker.connect());
         let name = broker.name("held");
