@@ -77,6 +77,24 @@ impl Pair {
 }
 
 impl Difference {
+    /// The reference alone said something with this in it.
+    pub(crate) fn reference_says(&self, text: &str) -> bool {
+        self.reference.iter().any(|line| line.contains(text))
+    }
+
+    /// Leveret alone said something with this in it.
+    pub(crate) fn leveret_says(&self, text: &str) -> bool {
+        self.leveret.iter().any(|line| line.contains(text))
+    }
+
+    /// Both differ in nothing else.
+    pub(crate) fn is_about(&self, text: &str) -> bool {
+        self.reference
+            .iter()
+            .chain(&self.leveret)
+            .all(|line| line.contains(text))
+    }
+
     /// The same kind of thing went wrong at the same kind of step.
     fn is_like(&self, other: &Self) -> bool {
         self.kind() == other.kind()

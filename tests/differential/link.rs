@@ -103,6 +103,7 @@ impl Link {
                 }
             }
         }
+        self.pump(|link| link.channels.values().all(|tracks| !tracks.is_committing));
     }
 
     pub(crate) fn awaits_confirms(&self) -> bool {

@@ -41,7 +41,7 @@ use std::time::Instant;
 
 /// One for each worker, which so has all names to itself.
 const VHOSTS: [&str; 4] = ["w0", "w1", "w2", "w3"];
-/// Differences of one kind that are shrunk and shown.
+/// Differences of one kind that are shrunk and shown, of scripts that chance wrote.
 const SHOWN_OF_A_KIND: usize = 2;
 
 struct Options {
@@ -59,7 +59,7 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1)) {
+    let options = match allowed::check_list().and_then(|()| options(std::env::args().skip(1))) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");
@@ -120,7 +120,7 @@ fn work(vhost: &'static str, options: &Options, next: &AtomicUsize, report: &Mut
                     *seen += 1;
                     *seen
                 };
-                if seen <= SHOWN_OF_A_KIND {
+                if seen <= SHOWN_OF_A_KIND || !script.is_random {
                     let (shortest, difference) = pair.shrink(script, difference);
                     println!("{shortest}{difference}");
                 }

@@ -20,6 +20,7 @@ pub(crate) fn script(seed: u64) -> Script {
     let mut dice = Dice::new(seed);
     let mut script = Script {
         title: format!("seed {seed}"),
+        is_random: true,
         steps: vec![],
     };
     let count = dice.between(LENGTHS.0, LENGTHS.1);

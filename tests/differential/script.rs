@@ -20,6 +20,8 @@ use std::str::Chars;
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Script {
     pub(crate) title: String,
+    /// Written by chance, not by hand.
+    pub(crate) is_random: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Script>, String> {
         if let Some(title) = line.strip_prefix("== ") {
             scripts.push(Script {
                 title: title.to_owned(),
-                steps: vec![],
+                ..Script::default()
             });
         } else if !line.is_empty() && !line.starts_with('#') {
             if scripts.is_empty() {

@@ -25,6 +25,8 @@ pub(crate) struct Tracks {
     /// Came in this step.
     fresh: Vec<Delivery>,
     in_transaction: bool,
+    /// `tx.commit` is under way: RabbitMQ takes no frame until it is answered.
+    pub(crate) is_committing: bool,
     /// Settled in a transaction that isn't committed.
     settled: Vec<Delivery>,
     /// The number of the next publish, in confirm mode.
@@ -84,6 +86,7 @@ impl Tracks {
     pub(crate) fn sent(&mut self, call: &Call<'_>) {
         match call.method() {
             "channel.flow" => self.flows += 1,
+            "tx.commit" => self.is_committing = true,
             "basic.consume" if call.has("nowait") => {
                 self.consumers
                     .push((call.names[1].clone(), call.has("no-ack")));
@@ -116,7 +119,10 @@ impl Tracks {
             AMQPClass::Confirm(Confirm::SelectOk(_)) => self.begin_confirms(),
             AMQPClass::Basic(method) => self.heard(method),
             AMQPClass::Tx(Tx::SelectOk(_)) => self.in_transaction = true,
-            AMQPClass::Tx(Tx::CommitOk(_)) => self.settled.clear(),
+            AMQPClass::Tx(Tx::CommitOk(_)) => {
+                self.is_committing = false;
+                self.settled.clear();
+            }
             AMQPClass::Tx(Tx::RollbackOk(_)) => {
                 self.unsettled.append(&mut self.settled);
                 self.unsettled.sort_by_key(|delivery| delivery.tag);
