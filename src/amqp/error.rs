@@ -83,7 +83,7 @@ pub enum ChannelError {
     #[error("invalid expiration '{expiration}': {reason}")]
     InvalidExpiration { expiration: String, reason: String },
     #[error(
-        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported by queues with single active consumer"
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported by quorum queues with single active consumer"
     )]
     GetFromSingleActive { queue: Name, vhost: Name },
     #[error("transaction holds more than {0} bytes")]

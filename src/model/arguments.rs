@@ -402,7 +402,7 @@ fn positive(value: Value<'_>) -> Result<i64, String> {
 
 fn expiry(ms: i64) -> Result<(), String> {
     let fits = ms as u64 <= EXPIRY_MAX_MS;
-    valid(fits, || format!("{{value_too_big,{ms}}}"))
+    valid(fits, || format!("{{value_too_large,{ms}}}"))
 }
 
 fn long_string(value: Value<'_>) -> Result<&[u8], String> {

@@ -1,8 +1,8 @@
 //! The `expiration` property and how long things may live: RabbitMQ's checks
 //! (`rabbit_basic:parse_expiration`, `rabbit_misc:check_expiry`) and its texts.
 
-/// The longest time to live, in milliseconds: 49 days, where RabbitMQ's timers end.
-pub const EXPIRY_MAX_MS: u64 = u32::MAX as u64;
+/// The longest time to live, in milliseconds: ten years, as with RabbitMQ.
+pub const EXPIRY_MAX_MS: u64 = 315_360_000_000;
 
 /// Reads an expiration: milliseconds in decimal digits.
 ///
@@ -31,7 +31,7 @@ pub fn expiration_ms(text: &[u8]) -> Result<u64, String> {
     if sign < 0 && !significant.is_empty() {
         return Err(format!("{{value_negative,-{significant}}}"));
     }
-    let too_big = || format!("{{value_too_big,{significant}}}");
+    let too_big = || format!("{{value_too_large,{significant}}}");
     match significant {
         "" => Ok(0),
         digits => match digits.parse() {
@@ -51,8 +51,8 @@ mod tests {
             ("0", Ok(0)),
             ("60000", Ok(60_000)),
             ("+007", Ok(7)),
-            ("4294967295", Ok(4_294_967_295)),
-            ("4294967296", Err("{value_too_big,4294967296}")),
+            ("315360000000", Ok(315_360_000_000)),
+            ("315360000001", Err("{value_too_large,315360000001}")),
             ("-1", Err("{value_negative,-1}")),
             ("", Err("no_integer")),
             ("soon", Err("no_integer")),

@@ -86,7 +86,7 @@ impl Shard {
         let Some(owned) = find(&mut self.queues, id) else {
             return context.answer(session, channel, Answer::Empty);
         };
-        if owned.queue.is_single_active() {
+        if owned.queue.is_consumed_only() {
             let (queue, vhost) = names(id, context.topology);
             let error = ChannelError::GetFromSingleActive { queue, vhost };
             return context.answer(session, channel, Answer::Refused(error.into()));

@@ -115,7 +115,7 @@ on_each_core_count! {
             ("soon", "no_integer"),
             ("10s", "{leftover_string,\"s\"}"),
             ("-1", "{value_negative,-1}"),
-            ("4294967296", "{value_too_big,4294967296}"),
+            ("315360000001", "{value_too_large,315360000001}"),
         ] {
             let channel = connection.channel();
             let queue = channel.own_queue();

@@ -105,12 +105,21 @@ on_each_core_count! {
         first.delete_queue(&queue);
     }
 
-    fn nobody_gets_from_a_queue_with_a_single_active_consumer(broker: &Broker) {
-        let channel = broker.connect().channel();
-        let queue = own_queue(&channel, &[("x-single-active-consumer", AMQPValue::Boolean(true))]);
+    fn nobody_gets_from_a_quorum_queue_with_a_single_active_consumer(broker: &Broker) {
+        let connection = broker.connect();
+        let channel = connection.channel();
+        let queue = broker.name("single");
+        channel.declare_queue(&queue, |declare| {
+            declare.durable = true;
+            declare.arguments = table(&[
+                ("x-queue-type", text("quorum")),
+                ("x-single-active-consumer", AMQPValue::Boolean(true)),
+            ]);
+        });
         channel.send(basic::Get { queue: queue.as_str().into(), no_ack: true });
-        let text = format!("RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. basic.get operations are not supported by queues with single active consumer");
+        let text = format!("RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer");
         channel.expect_close(405, &text, ids::BASIC_GET);
+        connection.channel().delete_queue(&queue);
     }
 
     fn nobody_has_a_queue_with_a_single_active_consumer_for_itself(broker: &Broker) {

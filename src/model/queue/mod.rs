@@ -31,7 +31,7 @@ use unsettled::{Unsettled, UnsettledEntry};
 
 use crate::amqp::properties::{self, Properties};
 use crate::base::{Lsn, MessageRef, StoredMessage, limits};
-use crate::model::arguments::{Overflow, QueueArguments};
+use crate::model::arguments::{Overflow, QueueArguments, QueueType};
 
 /// Where deliveries go.
 pub trait Sink {
@@ -316,9 +316,11 @@ impl Queue {
         self.ready.redelivered()
     }
 
-    /// Whether only one consumer is served (`x-single-active-consumer`).
-    pub fn is_single_active(&self) -> bool {
-        self.consumers.is_single_active()
+    /// Whether `basic.get` is refused: of quorum queues with one active consumer, as by RabbitMQ.
+    pub fn is_consumed_only(&self) -> bool {
+        let rules = self.rules();
+        let is_quorum = rules.is_some_and(|rules| rules.queue_type == QueueType::Quorum);
+        is_quorum && self.consumers.is_single_active()
     }
 
     /// Whether another consumer may attach: not if one has the queue for itself, nor if it wants
