@@ -87,6 +87,11 @@ impl Difference {
         self.leveret.iter().any(|line| line.contains(text))
     }
 
+    /// The step that differs sends this method.
+    pub(crate) fn step_is(&self, method: &str) -> bool {
+        matches!(&self.step, Step::Send { operation, .. } if operation.method == method)
+    }
+
     /// Both differ in nothing else.
     pub(crate) fn is_about(&self, text: &str) -> bool {
         self.reference

@@ -3,7 +3,7 @@
 
 use crate::encode::{Kind, PROPERTIES};
 use crate::support::socket::Content;
-use crate::value::{Reader, Value, fields};
+use crate::value::{Reader, Value};
 use amq_protocol::protocol::basic::AMQPMethod as Basic;
 use amq_protocol::protocol::channel::AMQPMethod as Channel;
 use amq_protocol::protocol::queue::AMQPMethod as Queue;
@@ -107,9 +107,9 @@ fn properties(bytes: &[u8]) -> Option<String> {
             Kind::Octet => reader.number(1)?.to_string(),
             Kind::Timestamp => Value::Timestamp(reader.number(8)?).to_string(),
             Kind::Table => {
-                let mut headers = reader.table()?;
-                headers.iter_mut().for_each(|(_, value)| hide_time(value));
-                format!("{{{}}}", fields(&headers))
+                let mut headers = Value::Table(reader.table()?);
+                normalize(&mut headers);
+                headers.to_string()
             }
         };
         text += &format!("{name}={value} ");
@@ -117,15 +117,20 @@ fn properties(bytes: &[u8]) -> Option<String> {
     reader.0.is_empty().then_some(text)
 }
 
-/// A time stamp of today is the broker's own, and becomes 0.
-fn hide_time(value: &mut Value) {
+/// Evens out what COMPATIBILITY.md lists for all messages: the order of a table's fields, `x-last-death-*`. A time
+/// stamp of today is the broker's own, and becomes 0.
+fn normalize(value: &mut Value) {
     const DAY: u64 = 86_400;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_secs());
     match value {
         Value::Timestamp(time) if now.abs_diff(*time) < DAY => *time = 0,
-        Value::Array(values) => values.iter_mut().for_each(hide_time),
-        Value::Table(table) => table.iter_mut().for_each(|(_, value)| hide_time(value)),
+        Value::Array(values) => values.iter_mut().for_each(normalize),
+        Value::Table(table) => {
+            table.retain(|(key, _)| !key.starts_with("x-last-death-"));
+            table.sort_by(|one, other| one.0.cmp(&other.0));
+            table.iter_mut().for_each(|(_, value)| normalize(value));
+        }
         _ => {}
     }
 }

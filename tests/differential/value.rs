@@ -197,7 +197,7 @@ impl fmt::Display for Value {
 }
 
 /// `key=value` for each field, in order.
-pub(crate) fn fields(table: &Table) -> String {
+fn fields(table: &Table) -> String {
     let fields: Vec<_> = table
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
