@@ -371,9 +371,8 @@ impl Session {
             class_id: self.blamed.class,
             method_id: self.blamed.method,
         };
-        let method = connection::AMQPMethod::Close(close);
-        self.connection.send(0, &AMQPClass::Connection(method));
         let ending = Ending {
+            verdict: Some(Box::new(close)),
             deadline: Some(context.now + limits::CLOSE_TIMEOUT),
             ..Ending::default()
         };

@@ -26,6 +26,7 @@ mod unacked;
 
 pub use output::Output;
 
+use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use channel::Channel;
 use connection::Connection;
 use handshake::Handshake;
@@ -78,6 +79,9 @@ struct Ending {
     close_ok_due: bool,
     /// We asked for it: when we stop waiting for the client's `close-ok`.
     deadline: Option<Time>,
+    /// The `connection.close` that is sent once nothing is left: whoever hears it finds exclusive queues
+    /// gone and deliveries back.
+    verdict: Option<Box<connection_class::Close>>,
     /// Deletions of exclusive queues that are under way; none before they were asked for.
     deletes_waiting: Option<usize>,
     /// Nothing of it is left on any core.
@@ -418,9 +422,15 @@ impl Session {
             let gone = ToShard::SessionGone { session };
             context.outbox.to(core).to_shard.push(gone);
         }
-        if let Phase::Ending(ending) = &mut self.phase
-            && std::mem::take(&mut ending.close_ok_due)
-        {
+        let Phase::Ending(ending) = &mut self.phase else {
+            return;
+        };
+        let close_ok_due = std::mem::take(&mut ending.close_ok_due);
+        if let Some(close) = ending.verdict.take() {
+            let method = connection_class::AMQPMethod::Close(*close);
+            self.connection.send(0, &AMQPClass::Connection(method));
+        }
+        if close_ok_due {
             self.send_close_ok();
             self.close_when_written();
         }

@@ -42,6 +42,25 @@ on_each_core_count! {
         }
     }
 
+    fn whoever_hears_of_a_connections_error_finds_all_of_it_let_go(broker: &Broker) {
+        let witness = broker.connect();
+        for _ in 0..10 {
+            let (leaving, exclusive) = (broker.name("leaving"), broker.name("exclusive"));
+            let failing = broker.connect();
+            let channel = failing.channel();
+            channel.declare_queue(&leaving, |declare| declare.auto_delete = true);
+            channel.declare_queue(&exclusive, |declare| declare.exclusive = true);
+            channel.consume(&leaving);
+            failing.channel().send(channel::Open {});
+            failing.expect_close(504, "CHANNEL_ERROR - second 'channel.open' seen", ids::CHANNEL_OPEN);
+            for queue in [leaving, exclusive] {
+                let asking = witness.channel();
+                asking.send(queue::Declare { queue: queue.as_str().into(), passive: true, ..Default::default() });
+                asking.expect_close(404, "NOT_FOUND - no queue", ids::QUEUE_DECLARE);
+            }
+        }
+    }
+
     fn a_connection_error_ends_every_channel(broker: &Broker) {
         let (failing, witness) = (broker.connect(), broker.connect());
         let name = broker.name("held");
