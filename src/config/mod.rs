@@ -10,9 +10,10 @@
 mod file;
 mod flags;
 mod options;
+mod users;
 mod value;
 
-pub use flags::{CommandLine, Flags};
+pub use flags::{Action, CommandLine, Definitions, Flags};
 pub use options::{Amount, Cores, LogLevel, Options};
 
 /// A mistake of the operator: one line that says where, what was expected and what stood there.

@@ -3,21 +3,29 @@
 //! Every core holds a full [`topology`]. The catalog (core 0) alone [`decide`]s on creating and
 //! deleting; its changes are applied by all cores in the same order, with the same result.
 
+pub mod access;
+pub mod administration;
 pub mod arguments;
 pub mod dead_letter;
 pub mod decide;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;
+pub mod definitions_json;
 pub mod exchange;
 pub mod expiration;
 pub mod name_rules;
+pub mod policy;
 pub mod queue;
+pub mod sender_selected;
 pub mod topology;
 
+pub use access::Access;
+pub use administration::Administration;
 pub use definition::{Change, QueueDefinition};
 pub use definition_record::DefinitionRecord;
-pub use definitions::Definitions;
+pub use definitions::{Definitions, ImportContext, ImportError};
+pub use definitions_json::DefinitionsFile;
 pub use topology::Topology;
 
 use std::borrow::Borrow;
