@@ -58,7 +58,10 @@ fn answer_text(answer: &AMQPClass) -> String {
     match answer {
         AMQPClass::Channel(Channel::Close(close)) => format!(
             "channel.close {} {} ({}, {})",
-            close.reply_code, close.reply_text, close.class_id, close.method_id
+            close.reply_code,
+            even_text(close.reply_text.as_str()),
+            close.class_id,
+            close.method_id
         ),
         AMQPClass::Connection(connection::AMQPMethod::Close(close)) => format!(
             "connection.close {} {} ({}, {})",
@@ -115,6 +118,16 @@ fn properties(bytes: &[u8]) -> Option<String> {
         text += &format!("{name}={value} ");
     }
     reader.0.is_empty().then_some(text)
+}
+
+/// The text of a close without the line breaks that Erlang puts into long terms, and without the kind of access that
+/// newer RabbitMQ names: both are in COMPATIBILITY.md.
+fn even_text(text: &str) -> String {
+    let lines: Vec<&str> = text.split('\n').map(str::trim_start).collect();
+    let kinds = ["configure", "write", "read"];
+    kinds.iter().fold(lines.concat(), |text, kind| {
+        text.replace(&format!("{kind} access to "), "access to ")
+    })
 }
 
 /// Evens out what COMPATIBILITY.md lists for all messages: the order of a table's fields, `x-last-death-*`. A time

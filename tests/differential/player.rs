@@ -72,6 +72,10 @@ impl Player {
         }
         for (name, link) in &mut self.links {
             link.end_step(*name, &mut outcome);
+            if link.is_closed() {
+                // What else its channels heard before the end is left to chance.
+                outcome.retain(|place, _| !place.starts_with(*name) || !place.contains(" deliveries to "));
+            }
         }
         self.links.retain(|_, link| !link.is_closed());
         outcome
