@@ -125,6 +125,3 @@ pub const DEATHS_MAX: usize = 256;
 /// Dead letters of one core that wait to be sent or to be confirmed by their queues, at which the queues
 /// stop giving more away: what a disk writes in a few milliseconds.
 pub const DEAD_LETTERS_MAX: usize = 4096;
-/// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
-/// hundred, and counted repetitions of counted repetitions are a slip.
-pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;

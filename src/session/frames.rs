@@ -173,6 +173,7 @@ impl Session {
             _ => return,
         };
         if crossed {
+            self.send_verdict(frame.channel);
             let method = channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {});
             self.connection
                 .send(frame.channel, &AMQPClass::Channel(method));
@@ -299,16 +300,22 @@ impl Session {
             class_id: blamed.class,
             method_id: blamed.method,
         };
-        let method = channel_class::AMQPMethod::Close(close);
-        self.connection.send(number, &AMQPClass::Channel(method));
-        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
-            return;
-        };
+        channel.verdict = Some(Box::new(close));
         channel.state = State::Refused { close_ok: false };
         self.input.deferred -= channel.deferred.len();
         channel.deferred = Vec::new();
         if !channel.waits() {
             self.detach_channel(number, context);
+        }
+    }
+
+    /// Tells the client why its channel is closed, unless it has been told.
+    fn send_verdict(&mut self, number: u16) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(number))
+            && let Some(close) = channel.verdict.take()
+        {
+            let method = channel_class::AMQPMethod::Close(*close);
+            self.connection.send(number, &AMQPClass::Channel(method));
         }
     }
 
@@ -320,6 +327,7 @@ impl Session {
         let Some(channel) = slot else { return };
         let ending = matches!(self.phase, Phase::Ending(_));
         if channel.state == (State::Refused { close_ok: false }) && !ending {
+            self.send_verdict(number);
             return;
         }
         let says_close_ok = channel.state == State::Ending && !ending;
@@ -357,9 +365,8 @@ impl Session {
             class_id: self.blamed.class,
             method_id: self.blamed.method,
         };
-        let method = connection::AMQPMethod::Close(close);
-        self.connection.send(0, &AMQPClass::Connection(method));
         let ending = Ending {
+            verdict: Some(Box::new(close)),
             deadline: Some(context.now + limits::CLOSE_TIMEOUT),
             ..Ending::default()
         };

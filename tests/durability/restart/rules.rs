@@ -42,6 +42,12 @@ fn delivery_count(message: &[u8]) -> Option<AMQPValue> {
     headers.inner().get("x-delivery-count").cloned()
 }
 
+/// Takes so many deliveries and rejects them at once.
+fn reject_all(channel: &Channel, count: usize) {
+    let tags: Vec<u64> = (0..count).map(|_| channel.delivery().tag()).collect();
+    channel.nack(tags[count - 1], true, false);
+}
+
 after_each_end! {
     fn what_expires_meanwhile_is_gone_and_the_rest_expires_on_time(lives: &mut Lives) {
         let connection = lives.connect();
@@ -131,8 +137,7 @@ after_each_end! {
         let all: Vec<_> = bodies.iter().map(|body| (persistent(), body.as_str())).collect();
         keep_with(&channel, "queue", &all);
         channel.consume("queue");
-        let last = (0..COUNT).map(|_| channel.delivery().tag()).last().expect("some were sent");
-        channel.nack(last, true, false);
+        reject_all(&channel, COUNT);
         while (channel.passive("dead").message_count as usize) < COUNT {}
         lives.sure(&connection, "queue");
         lives.restart();
@@ -150,8 +155,7 @@ after_each_end! {
         let all: Vec<_> = bodies.iter().map(|body| (persistent(), body.as_str())).collect();
         keep_with(&channel, "queue", &all);
         channel.consume("queue");
-        let last = (0..COUNT).map(|_| channel.delivery().tag()).last().expect("some were sent");
-        channel.nack(last, true, false);
+        reject_all(&channel, COUNT);
         // The end comes while they are on their way.
         while channel.passive("dead").message_count == 0 {}
         lives.restart();
