@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::record::{CLEAN, FLAGGED, LogQueue, LoggedMessage, MESSAGE, Run, SETTLED};
+use super::record::{CLEAN, FLAGGED, LogQueue, LoggedMessage, MESSAGE, Run, SETTLED, STARTED};
 use crate::base::{Lsn, StoredMessage};
 use crate::log::{Found, Image, Record, RecoveryError, recover};
 use crate::model::queue::{Paged, Pages};
@@ -71,6 +71,12 @@ impl Recovered {
                 if let Some(run) = Run::read(record.payload) {
                     self.queue(run.queue).flagged.push(run);
                 }
+            }
+            // A clean stop flags all that is to be flagged. What one before it said is void: since then
+            // a position may have gone to another message.
+            (STARTED, _) => {
+                let queues = self.queues.values_mut();
+                queues.for_each(|queue| queue.flagged.clear());
             }
             _ => {}
         }
