@@ -199,10 +199,19 @@ pub fn write_return(out: &mut Vec<u8>, channel: u16, exchange: &[u8], routing_ke
 
 /// Appends `basic.ack` (`multiple`) for a publisher's confirm.
 pub fn write_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
+    write_settlement(out, channel, 80, delivery_tag, u8::from(multiple));
+}
+
+/// Appends `basic.nack` (`multiple`, nothing to requeue) for publishes that a queue refused.
+pub fn write_nack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
+    write_settlement(out, channel, 120, delivery_tag, u8::from(multiple));
+}
+
+fn write_settlement(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u64, flags: u8) {
     write_head(out, 1, channel, 4 + 8 + 1);
-    out.extend_from_slice(&[0, 60, 0, 80]);
+    out.extend_from_slice(&[0, 60, 0, method]);
     out.extend_from_slice(&delivery_tag.to_be_bytes());
-    out.extend_from_slice(&[u8::from(multiple), END]);
+    out.extend_from_slice(&[flags, END]);
 }
 
 /// Appends a content header frame.

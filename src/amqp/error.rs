@@ -78,6 +78,14 @@ pub enum ChannelError {
     TxToConfirm,
     #[error("channel is not transactional")]
     NotTransactional,
+    #[error("partial tx completion")]
+    PartialTransaction,
+    #[error("invalid expiration '{expiration}': {reason}")]
+    InvalidExpiration { expiration: String, reason: String },
+    #[error(
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported by quorum queues with single active consumer"
+    )]
+    GetFromSingleActive { queue: Name, vhost: Name },
     #[error("transaction holds more than {0} bytes")]
     TransactionTooLarge(usize),
     #[error("{0}")]
@@ -91,7 +99,7 @@ impl ChannelError {
             Self::NoQueue { .. } | Self::NoExchange { .. } | Self::NoLastQueue => {
                 (404, "NOT_FOUND")
             }
-            Self::LockedQueue { .. } => (405, "RESOURCE_LOCKED"),
+            Self::LockedQueue { .. } | Self::GetFromSingleActive { .. } => (405, "RESOURCE_LOCKED"),
             Self::ReservedName { .. }
             | Self::DefaultExchange
             | Self::SystemExchange { .. }
@@ -111,6 +119,8 @@ impl ChannelError {
             | Self::TxToConfirm
             | Self::NotTransactional
             | Self::TransactionTooLarge(_)
+            | Self::PartialTransaction
+            | Self::InvalidExpiration { .. }
             | Self::PreconditionFailed(_) => (406, "PRECONDITION_FAILED"),
         }
     }

@@ -12,7 +12,7 @@
 //! have: it is refused. Bit 1 means nothing and is ignored, as by RabbitMQ.
 
 use crate::amqp::error::ConnectionError;
-use crate::amqp::table::Table;
+use crate::amqp::table::{Table, TableWriter};
 use crate::base::limits::TABLE_DEPTH_MAX;
 
 /// Flags and values of class basic's fourteen properties.
@@ -203,15 +203,67 @@ impl<'a> Properties<'a> {
 
 /// The properties with another `reply-to` in place of theirs; none if they have none.
 pub fn with_reply_to(properties: Properties<'_>, reply_to: &[u8]) -> Option<Vec<u8>> {
-    let current = properties.reply_to()?;
-    // The value is a piece of the properties' own bytes, with its length before it.
-    let start = current.as_ptr() as usize - properties.0.as_ptr() as usize;
-    let (before, after) = (
-        &properties.0[..start - 1],
-        &properties.0[start + current.len()..],
-    );
+    properties.reply_to()?;
     let len = u8::try_from(reply_to.len()).ok()?;
-    Some([before, &[len], reply_to, after].concat())
+    let value = [&[len], reply_to].concat();
+    Some(replaced(properties, &[(at::REPLY_TO, Some(&value))]))
+}
+
+/// The properties with these headers in place of theirs.
+pub fn with_headers(properties: Properties<'_>, headers: Table<'_>) -> Vec<u8> {
+    replaced(properties, &[(at::HEADERS, Some(&sized(headers)))])
+}
+
+/// The same, and without expiration.
+pub fn with_headers_for_ever(properties: Properties<'_>, headers: Table<'_>) -> Vec<u8> {
+    let headers = sized(headers);
+    replaced(
+        properties,
+        &[(at::HEADERS, Some(&headers)), (at::EXPIRATION, None)],
+    )
+}
+
+/// The properties with the header `x-delivery-count`: how often the message came back.
+pub fn with_delivery_count(properties: Properties<'_>, count: u32) -> Vec<u8> {
+    const NAME: &str = "x-delivery-count";
+    let headers = properties.headers().unwrap_or_default();
+    let headers = TableWriter::copy_without(headers, &[NAME]).long(NAME, i64::from(count));
+    with_headers(properties, headers.as_table())
+}
+
+fn sized(table: Table<'_>) -> Vec<u8> {
+    let bytes = table.as_bytes();
+    [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+/// The properties with some of them replaced by others, as they are encoded, or left out.
+fn replaced(properties: Properties<'_>, changes: &[(u32, Option<&[u8]>)]) -> Vec<u8> {
+    let Some((flags, mut rest)) = split_flags(properties.0) else {
+        return properties.0.to_vec();
+    };
+    let mut out = vec![0; FLAGS];
+    let mut kept = flags & !KNOWN;
+    for position in 0..KNOWN.count_ones() {
+        let flag = 0x8000 >> position;
+        let before = rest;
+        if flags & flag != 0
+            && let Some((_, after)) = split(rest, shape(position))
+        {
+            rest = after;
+        }
+        let own = &before[..before.len() - rest.len()];
+        let change = changes.iter().find(|change| change.0 == position);
+        let value = match change {
+            Some((_, value)) => *value,
+            None => (flags & flag != 0).then_some(own),
+        };
+        if let Some(value) = value {
+            kept |= flag;
+            out.extend_from_slice(value);
+        }
+    }
+    out[..FLAGS].copy_from_slice(&kept.to_be_bytes());
+    out
 }
 
 fn split_flags(bytes: &[u8]) -> Option<(u16, &[u8])> {

@@ -155,6 +155,21 @@ impl TableWriter {
         Self::default()
     }
 
+    /// The fields of another table but those of these names, byte for byte.
+    pub fn copy_without(table: Table<'_>, names: &[&str]) -> Self {
+        let mut copy = Vec::with_capacity(table.as_bytes().len());
+        let mut fields = table.fields();
+        let mut before = fields.rest();
+        while let Some((name, _)) = fields.next() {
+            let after = fields.rest();
+            if !names.iter().any(|one| one.as_bytes() == name) {
+                copy.extend_from_slice(&before[..before.len() - after.len()]);
+            }
+            before = after;
+        }
+        Self(copy)
+    }
+
     /// Adds a field of any type.
     ///
     /// # Panics
@@ -264,6 +279,29 @@ impl<'a> Array<'a> {
             rest = after;
             Some(value)
         })
+    }
+}
+
+/// Writes an array value by value.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ArrayWriter(Vec<u8>);
+
+impl ArrayWriter {
+    /// An array without values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value of any type.
+    #[must_use]
+    pub fn value(mut self, value: Value<'_>) -> Self {
+        write_value(&mut self.0, value);
+        self
+    }
+
+    /// What was written so far.
+    pub fn as_array(&self) -> Array<'_> {
+        Array(&self.0)
     }
 }
 

@@ -101,6 +101,9 @@ pub const DEFINITION_LOG_BYTES: u64 = 4 * 1024 * 1024;
 pub const MEMORY_WATERMARK: f64 = 0.6;
 /// Free bytes on the data directory's disk below which publishers are blocked (RabbitMQ's default).
 pub const DISK_FREE_MIN_BYTES: u64 = 50_000_000;
+/// By how much the wall's clock may differ from what we take it for, in milliseconds: reading both isn't
+/// one step, and each correction has every queue looked at.
+pub const WALL_CLOCK_SLACK_MS: u64 = 5;
 /// How often memory and disk are measured, so an alarm changes no more often: a flood takes in a few
 /// GB meanwhile at worst, and an idle broker doesn't notice.
 pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -109,3 +112,10 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a full disk is tried again: whoever makes room there does so by hand or once a minute.
 pub const DISK_RETRY: Duration = Duration::from_secs(1);
+/// How often a message may come back to a queue of type quorum (RabbitMQ 4's default).
+pub const DELIVERY_LIMIT: u64 = 20;
+/// Entries of a dead letter's header `x-death`, one for each queue and reason: the oldest go.
+pub const DEATHS_MAX: usize = 256;
+/// Dead letters of one core that wait to be sent or to be confirmed by their queues, at which the queues
+/// stop giving more away: what a disk writes in a few milliseconds.
+pub const DEAD_LETTERS_MAX: usize = 4096;

@@ -17,4 +17,4 @@ pub use message::{MessageRef, StoredMessage};
 pub use name::Name;
 pub use notices::Notices;
 pub use settings::Settings;
-pub use time::Time;
+pub use time::{Time, WallClock};

@@ -24,11 +24,11 @@ use std::sync::Arc;
 use catalog::Catalog;
 use sessions::Sessions;
 
-use crate::base::{Alarms, CoreId, Notices, Settings, Time};
+use crate::base::{Alarms, CoreId, Notices, Settings, Time, WallClock, limits};
 use crate::mail::{Mail, Outbox};
 use crate::model::Topology;
 use crate::session::{Output, Scratch, Session, SessionContext};
-use crate::shard::Shard;
+use crate::shard::{Shard, ShardContext};
 
 pub use self::definition_log::RecoveredDefinitions;
 pub use self::storage::Stored;
@@ -51,6 +51,7 @@ pub struct Core {
     scratch: Scratch,
     notices: Notices,
     alarms: Alarms,
+    clock: WallClock,
     timers: BTreeSet<(Time, SessionIndex)>,
     /// Takes the place of own mail while that is handled.
     spare: Option<Box<Mail>>,
@@ -82,6 +83,7 @@ impl Core {
             scratch: Scratch::default(),
             notices,
             alarms: Alarms::default(),
+            clock: WallClock::default(),
             timers: BTreeSet::new(),
             spare: None,
             now: Time::default(),
@@ -167,7 +169,12 @@ impl Core {
         self.now = now;
         /// Mail answers mail, but not for long; what is left then waits for the next turn.
         const ROUNDS_MAX: usize = 32;
-        self.shard.begin_turn(now);
+        self.shard.set_time(now, self.clock);
+        let mut context = ShardContext {
+            topology: &self.topology,
+            outbox: &mut self.outbox,
+        };
+        self.shard.begin_turn(&mut context);
         for _ in 0..ROUNDS_MAX {
             if !self.outbox.has_mail(self.id) {
                 break;
@@ -220,8 +227,22 @@ impl Core {
         session.into_iter().chain(self.storage_timer()).min()
     }
 
+    /// What the clock on the wall shows, in milliseconds since 1970: for what expires and survives a
+    /// restart. To be told once before anything else, and whenever it was set.
+    pub fn set_wall_clock(&mut self, now: Time, unix_ms: u64) {
+        if self.clock.ms(now).abs_diff(unix_ms) > limits::WALL_CLOCK_SLACK_MS {
+            self.clock = WallClock::showing(unix_ms, now);
+            self.shard.set_time(now, self.clock);
+        }
+    }
+
     /// Handles every timer that is due.
     pub fn expire(&mut self, now: Time) {
+        let mut context = ShardContext {
+            topology: &self.topology,
+            outbox: &mut self.outbox,
+        };
+        self.shard.expire(now, &mut context);
         while let Some(&(time, index)) = self.timers.first() {
             if time > now {
                 break;
@@ -261,6 +282,11 @@ impl Core {
     /// hold something of theirs.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Whether dead letters are on their way from this core's queues.
+    pub fn has_letters(&self) -> bool {
+        self.shard.has_letters()
     }
 
     /// Runs `act` on a session and notes that it may have something to write.

@@ -11,6 +11,7 @@ use crate::shard::ShardContext;
 impl Core {
     /// Handles a mail from any core, this one included, and leaves it empty.
     pub(super) fn handle_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
+        self.shard.set_time(now, self.clock);
         for change in mail.to_replica.drain(..) {
             self.carry_out(&change);
         }
@@ -49,6 +50,11 @@ impl Core {
                 } => self.tell(now, session, |session, _| {
                     session.confirmed(from, channel, upto);
                 }),
+                ToSession::Refused {
+                    session,
+                    channel,
+                    number,
+                } => self.tell(now, session, |session, _| session.refused(channel, number)),
                 ToSession::Answer {
                     session,
                     channel,

@@ -16,16 +16,18 @@
 //! ```
 
 mod batch;
+mod confirms;
 mod outbox;
 mod to_catalog;
 mod to_session;
 mod to_shard;
 
 pub use batch::{Batch, MessageSpan, Span};
+pub use confirms::{Confirms, Verdict};
 pub use outbox::Outbox;
 pub use to_catalog::{NumberedChange, ToCatalog};
 pub use to_session::{Answer, Deliver, Ease, Got, NO_SLOT, ToSession};
-pub use to_shard::{Consume, Outcome, Publish, Settle, ToShard};
+pub use to_shard::{Consume, Outcome, Publish, Publisher, Settle, ToShard};
 
 /// All that one core tells another in one turn.
 #[derive(Debug, Default)]

@@ -22,6 +22,15 @@ pub enum ToSession {
         /// The highest such number.
         upto: u64,
     },
+    /// A queue has refused a publish of the channel: it is full. That it is settled is said later.
+    Refused {
+        /// The publisher.
+        session: SessionId,
+        /// Its channel.
+        channel: u16,
+        /// The publish's number.
+        number: u64,
+    },
     /// The answer to the channel's open question.
     Answer {
         /// Who asked.

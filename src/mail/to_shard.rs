@@ -1,7 +1,7 @@
 //! To the queues of a core: publishes, acknowledgements, and the questions of channels.
 
 use super::{MessageSpan, Span};
-use crate::base::{QueueId, SessionId};
+use crate::base::{CoreId, QueueId, SessionId};
 
 /// What a shard is asked to do.
 #[derive(Debug)]
@@ -114,6 +114,14 @@ pub enum ToShard {
         /// On which channel.
         channel: u16,
     },
+    /// All dead letters of the receiving core up to this confirm number that went to another are settled
+    /// there.
+    LettersSettled {
+        /// The other core.
+        core: CoreId,
+        /// The highest such number.
+        upto: u64,
+    },
     /// The session is gone; it has detached its consumers and settled its deliveries before.
     SessionGone {
         /// Which.
@@ -124,16 +132,28 @@ pub enum ToShard {
 /// A message for queues of one core.
 #[derive(Clone, Copy, Debug)]
 pub struct Publish {
-    /// The publisher.
-    pub session: SessionId,
-    /// Its channel.
-    pub channel: u16,
-    /// The message's confirm number on that channel; 0 if the channel doesn't confirm.
+    /// Who waits for it to be settled.
+    pub publisher: Publisher,
+    /// The publisher's number for it; 0 if it doesn't wait.
     pub confirm: u64,
     /// The queues: [`QueueId::to_bytes`] of each, in the arena.
     pub queues: Span,
     /// The message.
     pub message: MessageSpan,
+}
+
+/// Where messages come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Publisher {
+    /// From a client.
+    Channel {
+        /// Its session.
+        session: SessionId,
+        /// Its channel.
+        channel: u16,
+    },
+    /// From a core's queues with a dead-letter exchange.
+    DeadLetters(CoreId),
 }
 
 /// Deliveries of one queue that are done with.
@@ -173,6 +193,8 @@ pub struct Consume {
     pub no_ack: bool,
     /// Whether it wants the queue for itself.
     pub exclusive: bool,
+    /// `x-priority`.
+    pub priority: i64,
     /// Deliveries it may leave unacknowledged; 0 is no limit.
     pub prefetch: u16,
     /// Whether it waits for [`ToShard::Grant`]s (channel-wide prefetch).

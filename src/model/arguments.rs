@@ -2,10 +2,12 @@
 //! at the door, with RabbitMQ's checks (`rabbit_amqqueue:check_declare_arguments`) and its texts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::amqp::error::{ChannelError, ConnectionError};
 use crate::amqp::table::{Table, Value};
-use crate::base::Name;
+use crate::base::{Name, limits};
+use crate::model::expiration::EXPIRY_MAX_MS;
 
 /// A field table, owned, with its fields sorted by name: equal bytes are equal arguments.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -77,6 +79,9 @@ pub struct QueueArguments {
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
+    /// `x-delivery-limit`: how often a message may come back; none: for ever. Queues of type quorum have
+    /// one by default, as with RabbitMQ 4.
+    pub delivery_limit: Option<u64>,
     unsupported: Vec<&'static str>,
 }
 
@@ -148,14 +153,17 @@ struct Known {
     /// Bits of the queue types that take it.
     types: u8,
     check: Check,
-    /// Whether it changes what a queue does here. Where to put replicas, or a format on disk, doesn't.
-    has_effect: bool,
+    /// Whether a queue should act on it, and doesn't yet.
+    is_missing: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Check {
     Anything,
+    Integer,
     NotNegative,
+    Expires,
+    Ttl,
     Positive,
     Boolean,
     LongString,
@@ -171,28 +179,29 @@ const C: u8 = 1;
 const Q: u8 = 2;
 const S: u8 = 4;
 
+/// One that is acted on, or that needn't be: where to put replicas, or a format on disk.
 const fn known(name: &'static str, types: u8, check: Check) -> Known {
     Known {
         name,
         types,
         check,
-        has_effect: true,
+        is_missing: false,
     }
 }
 
-const fn ignored(name: &'static str, types: u8, check: Check) -> Known {
+const fn missing(name: &'static str, types: u8, check: Check) -> Known {
     Known {
         name,
         types,
         check,
-        has_effect: false,
+        is_missing: true,
     }
 }
 
 /// In the order in which RabbitMQ checks and compares them; `x-queue-type` is checked before all.
 const KNOWN: [Known; 28] = [
-    known("x-expires", C | Q, Check::Positive),
-    known("x-message-ttl", C | Q, Check::NotNegative),
+    known("x-expires", C | Q, Check::Expires),
+    known("x-message-ttl", C | Q, Check::Ttl),
     known("x-dead-letter-exchange", C | Q, Check::LongString),
     known(
         "x-dead-letter-routing-key",
@@ -202,27 +211,27 @@ const KNOWN: [Known; 28] = [
     known("x-dead-letter-strategy", Q, Check::DeadLetterStrategy),
     known("x-max-length", C | Q, Check::NotNegative),
     known("x-max-length-bytes", C | Q | S, Check::NotNegative),
-    ignored("x-max-in-memory-length", Q, Check::NotNegative),
-    ignored("x-max-in-memory-bytes", Q, Check::NotNegative),
+    known("x-max-in-memory-length", Q, Check::NotNegative),
+    known("x-max-in-memory-bytes", Q, Check::NotNegative),
     known("x-max-priority", C, Check::MaxPriority),
     known("x-overflow", C | Q, Check::Overflow),
-    ignored("x-queue-mode", C, Check::QueueMode),
-    ignored("x-queue-version", C, Check::QueueVersion),
+    known("x-queue-mode", C, Check::QueueMode),
+    known("x-queue-version", C, Check::QueueVersion),
     known("x-single-active-consumer", C | Q, Check::Boolean),
-    ignored(QUEUE_TYPE, C | Q | S, Check::Anything),
-    known("x-delivery-limit", Q, Check::Anything),
-    known("x-consumer-timeout", C | Q, Check::NotNegative),
-    ignored("x-quorum-initial-group-size", Q, Check::Positive),
-    ignored("x-quorum-target-group-size", Q, Check::Positive),
-    known("x-delayed-retry-type", Q, Check::Anything),
-    known("x-delayed-retry-min", Q, Check::NotNegative),
-    known("x-delayed-retry-max", Q, Check::NotNegative),
-    known("x-max-age", S, Check::LongString),
-    ignored("x-stream-max-segment-size-bytes", S, Check::NotNegative),
-    ignored("x-stream-filter-size-bytes", S, Check::NotNegative),
-    ignored("x-initial-cluster-size", Q | S, Check::Positive),
-    ignored("x-queue-leader-locator", C | Q | S, Check::LongString),
-    ignored("x-queue-master-locator", C, Check::LongString),
+    known(QUEUE_TYPE, C | Q | S, Check::Anything),
+    known("x-delivery-limit", C | Q, Check::Integer),
+    missing("x-consumer-timeout", C | Q, Check::NotNegative),
+    known("x-quorum-initial-group-size", Q, Check::Positive),
+    known("x-quorum-target-group-size", Q, Check::Positive),
+    missing("x-delayed-retry-type", Q, Check::Anything),
+    missing("x-delayed-retry-min", Q, Check::NotNegative),
+    missing("x-delayed-retry-max", Q, Check::NotNegative),
+    missing("x-max-age", S, Check::LongString),
+    known("x-stream-max-segment-size-bytes", S, Check::NotNegative),
+    known("x-stream-filter-size-bytes", S, Check::NotNegative),
+    known("x-initial-cluster-size", Q | S, Check::Positive),
+    known("x-queue-leader-locator", C | Q | S, Check::LongString),
+    known("x-queue-master-locator", C, Check::LongString),
 ];
 
 const QUEUE_TYPE: &str = "x-queue-type";
@@ -268,10 +277,10 @@ impl QueueArguments {
         let is = |name, wanted| arguments.get(name) == Some(wanted);
         let mut unsupported: Vec<_> = KNOWN
             .iter()
-            .filter(|known| known.has_effect && arguments.get(known.name).is_some())
+            .filter(|known| known.is_missing && arguments.get(known.name).is_some())
             .map(|known| known.name)
             .collect();
-        if queue_type != QueueType::Classic {
+        if queue_type == QueueType::Stream {
             unsupported.push(QUEUE_TYPE);
         }
         Ok(Self {
@@ -288,8 +297,21 @@ impl QueueArguments {
             dead_letter_routing_key: name_of(arguments, "x-dead-letter-routing-key")?,
             max_priority: number("x-max-priority").and_then(|number| u8::try_from(number).ok()),
             single_active_consumer: is("x-single-active-consumer", Value::Bool(true)),
+            delivery_limit: match arguments
+                .get("x-delivery-limit")
+                .and_then(Value::as_integer)
+            {
+                // A negative one is RabbitMQ's way of saying none.
+                Some(limit) => u64::try_from(limit).ok(),
+                None => (queue_type == QueueType::Quorum).then_some(limits::DELIVERY_LIMIT),
+            },
             unsupported,
         })
+    }
+
+    /// How long the queue may be unused, if it may not be so for ever.
+    pub fn expires(&self) -> Option<Duration> {
+        self.expires_ms.map(Duration::from_millis)
     }
 
     /// The arguments that were accepted, should change what the queue does, and don't yet: whoever
@@ -314,11 +336,11 @@ fn parse_queue_type(arguments: &Arguments) -> Result<QueueType, ArgumentFault> {
 fn check(check: Check, value: Value<'_>, arguments: &Arguments) -> Result<(), String> {
     match check {
         Check::Anything => Ok(()),
+        Check::Integer => integer(value).map(drop),
         Check::NotNegative => not_negative(value).map(drop),
-        Check::Positive => match not_negative(value)? {
-            0 => Err("{value_zero,0}".to_owned()),
-            _ => Ok(()),
-        },
+        Check::Expires => positive(value).and_then(expiry),
+        Check::Ttl => not_negative(value).and_then(expiry),
+        Check::Positive => positive(value).map(drop),
         Check::MaxPriority => match not_negative(value)? {
             0..=255 => Ok(()),
             number => Err(format!("{{max_value_exceeded,{number}}}")),
@@ -358,15 +380,29 @@ fn valid(is_valid: bool, reason: impl FnOnce() -> String) -> Result<(), String> 
     if is_valid { Ok(()) } else { Err(reason()) }
 }
 
+fn integer(value: Value<'_>) -> Result<i64, String> {
+    let type_name = value.rabbit_type_name();
+    let number = value.as_integer();
+    number.ok_or_else(|| format!("\"expected integer, got {type_name}\""))
+}
+
 fn not_negative(value: Value<'_>) -> Result<i64, String> {
-    match value.as_integer() {
-        Some(number) if number < 0 => Err(format!("{{value_negative,{number}}}")),
-        Some(number) => Ok(number),
-        None => Err(format!(
-            "\"expected integer, got {}\"",
-            value.rabbit_type_name()
-        )),
+    match integer(value)? {
+        number if number < 0 => Err(format!("{{value_negative,{number}}}")),
+        number => Ok(number),
     }
+}
+
+fn positive(value: Value<'_>) -> Result<i64, String> {
+    match not_negative(value)? {
+        0 => Err("{value_zero,0}".to_owned()),
+        number => Ok(number),
+    }
+}
+
+fn expiry(ms: i64) -> Result<(), String> {
+    let fits = ms as u64 <= EXPIRY_MAX_MS;
+    valid(fits, || format!("{{value_too_large,{ms}}}"))
 }
 
 fn long_string(value: Value<'_>) -> Result<&[u8], String> {
@@ -392,6 +428,27 @@ fn name_of(arguments: &Arguments, argument: &'static str) -> Result<Option<Name>
             )),
         },
         Some(value) => Err(ArgumentFault::type_of(argument, value)),
+    }
+}
+
+/// What a consumer's arguments ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ConsumerArguments {
+    /// `x-priority`: consumers of lower priority get what it can't take.
+    pub priority: i64,
+}
+
+impl ConsumerArguments {
+    /// Reads what there is; arguments that nobody knows are ignored.
+    ///
+    /// # Errors
+    /// A priority that is no whole number.
+    pub fn parse(table: Table<'_>) -> Result<Self, ArgumentFault> {
+        const PRIORITY: &str = "x-priority";
+        let given = table.get(PRIORITY).map(integer).transpose();
+        let given = given.map_err(|reason| ArgumentFault::value(PRIORITY, reason))?;
+        let priority = given.unwrap_or(0);
+        Ok(Self { priority })
     }
 }
 
@@ -514,15 +571,11 @@ mod tests {
         assert_eq!(parsed.dead_letter_routing_key, Some(Name::from("rk")));
         assert_eq!(parsed.max_priority, Some(255));
         assert!(parsed.single_active_consumer);
-        assert_eq!(
-            parsed.unsupported().len(),
-            7,
-            "not the mode, nor what nobody knows"
-        );
+        assert_eq!(parsed.unsupported(), [""; 0]);
     }
 
     #[test]
-    fn a_quorum_queue_is_named_as_unsupported_and_a_classic_one_is_not() {
+    fn a_stream_is_named_as_unsupported_and_no_other_type_is() {
         let of = |name: &str| {
             let table = arguments(TableWriter::new().long_string("x-queue-type", name));
             QueueArguments::parse(&table)
@@ -531,7 +584,21 @@ mod tests {
                 .to_vec()
         };
         assert_eq!(of("classic"), [""; 0]);
-        assert_eq!(of("quorum"), ["x-queue-type"]);
+        assert_eq!(of("quorum"), [""; 0]);
+        assert_eq!(of("stream"), ["x-queue-type"]);
+    }
+
+    #[test]
+    fn a_delivery_limit_is_twenty_for_quorum_queues_unless_told_otherwise() {
+        let limit = |table: TableWriter| {
+            let parsed = QueueArguments::parse(&arguments(table)).expect("all fine");
+            parsed.delivery_limit
+        };
+        let quorum = || TableWriter::new().long_string("x-queue-type", "quorum");
+        assert_eq!(limit(quorum()), Some(20));
+        assert_eq!(limit(quorum().signed_int("x-delivery-limit", 3)), Some(3));
+        assert_eq!(limit(quorum().signed_int("x-delivery-limit", -1)), None);
+        assert_eq!(limit(TableWriter::new()), None);
     }
 
     #[test]
@@ -575,8 +642,8 @@ mod tests {
                 "invalid arg 'x-queue-type' for queue 'q' in vhost '/': \"unsupported queue type 'odd'\"",
             ),
             (
-                new().signed_int("x-delivery-limit", 3),
-                "invalid arg 'x-delivery-limit' for queue 'q' in vhost '/' of queue type classic",
+                new().long_string("x-dead-letter-strategy", "at-least-once"),
+                "invalid arg 'x-dead-letter-strategy' for queue 'q' in vhost '/' of queue type classic",
             ),
         ];
         for (table, text) in cases {

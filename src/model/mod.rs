@@ -4,11 +4,13 @@
 //! deleting; its changes are applied by all cores in the same order, with the same result.
 
 pub mod arguments;
+pub mod dead_letter;
 pub mod decide;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;
 pub mod exchange;
+pub mod expiration;
 pub mod name_rules;
 pub mod queue;
 pub mod topology;

@@ -153,7 +153,7 @@ impl Turn {
             self.disk.submit(&mut self.core, self.now);
             self.log();
             nap.one_pass().await;
-            self.now = self.clock.now();
+            self.read_clocks();
         }
         opened();
         loop {
@@ -168,8 +168,13 @@ impl Turn {
                 }
                 Pause::End => return,
             }
-            self.now = self.clock.now();
+            self.read_clocks();
         }
+    }
+
+    fn read_clocks(&mut self) {
+        self.now = self.clock.now();
+        self.core.set_wall_clock(self.now, Clock::unix_ms());
     }
 
     /// Turns until the reactor must pass or there is nothing to do.
@@ -181,7 +186,7 @@ impl Turn {
                 return Pause::End;
             }
             let looked_on = self.now.since(self.last_work);
-            self.now = self.clock.now();
+            self.read_clocks();
             if worked || self.core.has_work() {
                 self.last_work = self.now;
                 self.dozing = false;
@@ -562,7 +567,7 @@ impl Turn {
         let Some(stopping) = &mut self.stopping else {
             return false;
         };
-        if !stopping.said_so && self.core.session_count() == 0 {
+        if !stopping.said_so && self.core.session_count() == 0 && !self.core.has_letters() {
             stopping.said_so = true;
             self.links.beds().has_closed_all();
         }

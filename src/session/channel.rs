@@ -5,7 +5,6 @@
 //! Frames behind it wait in `deferred`, so that a client which sends `declare; publish` in one breath
 //! gets the same as one that waits.
 
-use super::confirms::Confirms;
 use super::connection::Connection;
 use super::consumers::Consumers;
 use super::publish::{Content, RouteCache};
@@ -16,6 +15,7 @@ use crate::amqp::content;
 use crate::amqp::error::{AmqpError, ChannelError};
 use crate::amqp::method::MethodId;
 use crate::base::{CoreId, Name, QueueId};
+use crate::mail::Confirms;
 
 /// A channel of a session.
 pub(super) struct Channel {
@@ -141,15 +141,31 @@ impl Channel {
         }
     }
 
-    /// End of the turn: acknowledges to the publisher what is settled.
+    /// A queue has refused a publish.
+    pub(super) fn publish_refused(&mut self, number: u64) {
+        match &mut self.mode {
+            Mode::Plain => {}
+            Mode::Confirm(confirms) => confirms.refused(number),
+            Mode::Transaction(transaction) => transaction.confirms.refused(number),
+        }
+    }
+
+    /// End of the turn: acknowledges to the publisher what is settled, or says that it was refused.
     pub(super) fn send_confirms(&mut self, connection: &mut Connection) {
-        if let Mode::Confirm(confirms) = &mut self.mode
-            && self.state == State::Open
-            && let Some((upto, multiple)) = confirms.acknowledge()
-            && !connection.mute
-        {
+        let Mode::Confirm(confirms) = &mut self.mode else {
+            return;
+        };
+        if self.state != State::Open || connection.mute {
+            return;
+        }
+        while let Some(verdict) = confirms.next_verdict() {
             let out = connection.output.block();
-            content::write_ack(out, self.number, upto, multiple);
+            let (upto, multiple) = (verdict.upto, verdict.multiple);
+            if verdict.accepted {
+                content::write_ack(out, self.number, upto, multiple);
+            } else {
+                content::write_nack(out, self.number, upto, multiple);
+            }
         }
     }
 }

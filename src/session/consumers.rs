@@ -15,9 +15,12 @@ use super::connection::Connection;
 use super::question::Question;
 use super::unacked::{Delivery, NO_CONSUMER};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
+use crate::amqp::table::Table;
 use crate::base::{CoreId, Name, QueueId, limits};
 use crate::mail::{Consume, ToShard};
+use crate::model::arguments::ConsumerArguments;
 use crate::model::decide::{DIRECT_REPLY_TO, Request};
+use crate::model::name_rules::strip_cr_lf;
 
 /// The consumers of a channel.
 #[derive(Default)]
@@ -215,6 +218,7 @@ impl Channel {
     pub(super) fn consume(
         &mut self,
         consume: &basic::Consume,
+        table: Table<'_>,
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
@@ -223,8 +227,11 @@ impl Channel {
         }
         let name = self.queue_name(consume.queue.as_str())?;
         let (queue, core) = context.usable_queue(&name, connection)?;
+        let vhost = context.topology.vhost_name(connection.vhost);
+        let arguments = ConsumerArguments::parse(table)
+            .map_err(|fault| fault.of("queue", &strip_cr_lf(&name), vhost))?;
         let number = self.add_consumer(consume, core, queue, connection)?;
-        self.attach(number, consume, connection, context);
+        self.attach(number, consume, arguments, connection, context);
         Ok(())
     }
 
@@ -264,7 +271,8 @@ impl Channel {
         connection.owns(queue, context.topology);
         let number = self.add_consumer(consume, connection.id.core, queue, connection)?;
         self.replies = Some((name, queue));
-        self.attach(number, consume, connection, context);
+        let arguments = ConsumerArguments::default();
+        self.attach(number, consume, arguments, connection, context);
         Ok(())
     }
 
@@ -301,6 +309,7 @@ impl Channel {
         &mut self,
         number: u32,
         consume: &basic::Consume,
+        arguments: ConsumerArguments,
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) {
@@ -321,6 +330,7 @@ impl Channel {
                 queue,
                 no_ack: consume.no_ack,
                 exclusive: consume.exclusive,
+                priority: arguments.priority,
                 prefetch: consumers.prefetch,
                 metered: consumers.channel_prefetch != 0,
                 paused: consumers.paused,

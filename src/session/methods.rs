@@ -10,7 +10,7 @@ use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::method::Method;
 use crate::amqp::table::Table;
 use crate::base::{CoreId, Name, QueueId};
-use crate::mail::{Outcome, ToCatalog, ToShard};
+use crate::mail::{Confirms, Outcome, ToCatalog, ToShard};
 use crate::model::arguments::Arguments;
 use crate::model::decide::{self, Request};
 use crate::model::name_rules;
@@ -46,7 +46,7 @@ impl Channel {
             AMQPClass::Basic(basic::AMQPMethod::Qos(qos)) => {
                 self.qos(&qos, method.arguments, connection, context)
             }
-            AMQPClass::Basic(method) => self.basic_method(method, connection, context),
+            AMQPClass::Basic(method) => self.basic_method(method, table, connection, context),
             AMQPClass::Tx(method) => self.tx_method(&method, connection, context),
             AMQPClass::Confirm(confirm::AMQPMethod::Select(select)) => {
                 self.select_confirms()?;
@@ -78,7 +78,7 @@ impl Channel {
         match self.mode {
             Mode::Transaction(_) => return Err(ChannelError::TxToConfirm),
             Mode::Confirm(_) => {}
-            Mode::Plain => self.mode = Mode::Confirm(super::confirms::Confirms::default()),
+            Mode::Plain => self.mode = Mode::Confirm(Confirms::default()),
         }
         Ok(())
     }
@@ -108,12 +108,13 @@ impl Channel {
     fn basic_method(
         &mut self,
         method: basic::AMQPMethod,
+        table: Table<'_>,
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let answer = match method {
             basic::AMQPMethod::Consume(consume) => {
-                return self.consume(&consume, connection, context);
+                return self.consume(&consume, table, connection, context);
             }
             basic::AMQPMethod::Cancel(cancel) => {
                 self.cancel(&cancel, connection, context);

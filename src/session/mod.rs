@@ -7,7 +7,6 @@
 mod acknowledge;
 mod alarm;
 mod channel;
-mod confirms;
 mod connection;
 mod consumers;
 mod deliver;
@@ -161,6 +160,13 @@ impl Session {
         }
     }
 
+    /// A queue has refused the channel's publish with this number.
+    pub fn refused(&mut self, channel: u16, number: u64) {
+        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel)) {
+            found.publish_refused(number);
+        }
+    }
+
     /// The answer to a channel's question.
     pub fn answered(&mut self, channel: u16, answer: Answer, context: &mut SessionContext<'_>) {
         if channel == 0 {
@@ -215,7 +221,7 @@ impl Session {
             channel.send_confirms(&mut self.connection);
             if channel.commit_is_settled() {
                 self.with_channel(number, context, |channel, connection, _| {
-                    channel.committed(connection);
+                    channel.committed(connection)?;
                     Ok(Answered::Settled)
                 });
             }

@@ -11,9 +11,10 @@ use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
-use crate::mail::{self, ToShard};
+use crate::mail::{self, Publisher, ToShard};
 use crate::model::Topology;
 use crate::model::decide::DIRECT_REPLY_TO;
+use crate::model::expiration::expiration_ms;
 
 const CLASS_BASIC: u16 = 60;
 
@@ -108,14 +109,15 @@ impl RouteCache {
         })
     }
 
-    /// Whether the properties ask for persistence. They must be well-formed, and a user id in them
-    /// the connection's own.
+    /// Whether the properties ask for persistence. They must be well-formed, a user id in them the
+    /// connection's own, and an expiration a time.
     #[inline]
     fn is_persistent(&mut self, properties: &[u8], user: &str) -> Result<bool, AmqpError> {
         if self.properties.is_empty() || self.properties != properties {
             properties::validate(properties)?;
             let validated = Properties::from_validated(properties);
             check_user_id(validated, user)?;
+            check_expiration(validated)?;
             let persistent = validated.is_persistent();
             const WORTH_KEEPING: usize = 64;
             if properties.len() > WORTH_KEEPING {
@@ -313,7 +315,7 @@ impl Channel {
             return Ok(transaction.publish(PendingPublish { mandatory, message })?);
         }
         let number = match &mut self.mode {
-            Mode::Confirm(confirms) => confirms.next(),
+            Mode::Confirm(confirms) => confirms.next_number(),
             _ => 0,
         };
         self.route_and_send(mandatory, message, number, connection, context)
@@ -349,8 +351,10 @@ impl Channel {
             let queues = batch.write(&self.route.groups[index].queues);
             let span = batch.write_message(message);
             batch.push(ToShard::Publish(mail::Publish {
-                session: connection.id,
-                channel: self.number,
+                publisher: Publisher::Channel {
+                    session: connection.id,
+                    channel: self.number,
+                },
                 confirm: number,
                 queues,
                 message: span,
@@ -473,6 +477,19 @@ fn check_user_id(properties: Properties<'_>, user: &str) -> Result<(), ChannelEr
         }),
         _ => Ok(()),
     }
+}
+
+fn check_expiration(properties: Properties<'_>) -> Result<(), ChannelError> {
+    let Some(expiration) = properties.expiration() else {
+        return Ok(());
+    };
+    let checked = expiration_ms(expiration);
+    checked
+        .map(drop)
+        .map_err(|reason| ChannelError::InvalidExpiration {
+            expiration: String::from_utf8_lossy(expiration).into_owned(),
+            reason,
+        })
 }
 
 fn as_name(bytes: &[u8]) -> Result<Name, ConnectionError> {

@@ -4,11 +4,11 @@
 use amq_protocol::protocol::{AMQPClass, basic, queue, tx};
 
 use super::SessionContext;
-use super::channel::Channel;
+use super::channel::{Channel, Mode};
 use super::connection::Connection;
 use super::unacked::{Delivery, NO_CONSUMER};
 use crate::amqp::content;
-use crate::amqp::error::{AmqpError, ConnectionError};
+use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::base::Name;
 use crate::mail::{Answer, Got, NO_SLOT, ToShard};
 
@@ -187,10 +187,16 @@ impl Channel {
     }
 
     /// Everything a transaction published is settled.
-    pub(super) fn committed(&mut self, connection: &mut Connection) {
+    pub(super) fn committed(&mut self, connection: &mut Connection) -> Result<(), ChannelError> {
         self.question = None;
+        if let Mode::Transaction(transaction) = &mut self.mode
+            && !transaction.confirms.all_accepted()
+        {
+            return Err(ChannelError::PartialTransaction);
+        }
         let method = tx::AMQPMethod::CommitOk(tx::CommitOk {});
         connection.send(self.number, &AMQPClass::Tx(method));
+        Ok(())
     }
 
     pub(super) fn send_declare_ok(

@@ -5,12 +5,12 @@
 
 use super::SessionContext;
 use super::channel::{Channel, Mode};
-use super::confirms::Confirms;
 use super::connection::Connection;
 use super::question::Question;
 use crate::amqp::content::Acknowledgement;
 use crate::amqp::error::{AmqpError, ChannelError};
 use crate::base::{StoredMessage, limits};
+use crate::mail::Confirms;
 
 /// What a channel in transaction mode has gathered.
 #[derive(Default)]
@@ -91,7 +91,7 @@ impl Channel {
             let Mode::Transaction(transaction) = &mut self.mode else {
                 break;
             };
-            let number = transaction.confirms.next();
+            let number = transaction.confirms.next_number();
             self.route_and_send(mandatory, &message.as_ref(), number, connection, context)?;
         }
         for acknowledgement in acknowledgements {

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered};
+use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered, Target};
 use super::{Owned, Shard, ShardContext, find};
 use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time, limits};
 use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
 use crate::mail::Outbox;
 use crate::model::Topology;
-use crate::model::queue::{Gone, Paged, Rubbish};
+use crate::model::queue::{Gone, Paged, Restored, Rubbish, priority_of};
 
 /// Messages taken from the log at once for a queue, when memory is short.
 const FETCH_LEAST: usize = 32;
@@ -17,8 +17,8 @@ const FETCH_LEAST: usize = 32;
 /// A message of the oldest segment that is still needed.
 struct Survivor {
     queue: QueueId,
-    log: LogQueue,
-    position: u64,
+    target: Target,
+    priority: u8,
     /// Its delivery, if it is out.
     slot: Option<u32>,
     old: Lsn,
@@ -65,8 +65,14 @@ impl Shard {
         }
         for (id, definition, contents) in owned {
             shard.create(id, definition);
-            if let (Some((pages, next_position)), Some(owned)) = (contents, shard.owned(id)) {
-                owned.queue.restore(pages, next_position);
+            if let (Some(mut found), Some(owned)) = (contents, shard.owned(id)) {
+                let next_position = found.next_position;
+                owned.queue.restore(found.drain(), next_position);
+                for (position, returns) in found.returned {
+                    owned.queue.restore_returns(position, returns);
+                }
+                let next_expiry = owned.queue.next_expiry();
+                shard.look_after_at_ms(id, next_expiry);
             }
         }
         shard
@@ -77,16 +83,27 @@ impl Shard {
     /// first, there is enough to write.
     pub fn take_in(&mut self, kept: Kept) -> bool {
         let id = self.logged.get(&kept.queue);
+        let message = kept.message.as_ref();
+        let (priority, body_len) = (priority_of(&message), message.body_len() as u64);
         if let Some(owned) = id.and_then(|id| find(&mut self.queues, *id))
-            && owned.queue.ready_lsn(kept.position).is_none()
+            && owned.queue.ready_lsn(kept.position, priority).is_none()
         {
-            let lsn = self.journal.upcoming_lsn();
-            let target = (kept.queue, kept.position);
-            self.journal.append(kept.message, &[target], self.now);
-            owned.queue.restore_one(Paged {
+            let paged = Paged {
                 position: kept.position,
-                lsn,
+                lsn: self.journal.upcoming_lsn(),
+                expires: kept.expires,
                 redelivered: kept.redelivered,
+            };
+            let target = Target {
+                queue: kept.queue,
+                position: kept.position,
+                expires: kept.expires,
+            };
+            self.journal.append(kept.message, &[target], self.now);
+            owned.queue.restore_one(Restored {
+                paged,
+                priority,
+                body_len,
             });
         }
         !self.journal.is_overfull()
@@ -111,7 +128,7 @@ impl Shard {
         let queues = self.queues.iter().flatten().filter(|owned| owned.durable);
         let flagged = queues.flat_map(|owned| {
             let positions = owned.queue.redelivered();
-            positions.filter_map(|position| Some((owned.log?, position)))
+            positions.filter_map(|(position, returns)| Some((owned.log?, position, returns)))
         });
         self.journal.finish(flagged);
     }
@@ -123,7 +140,8 @@ impl Shard {
 
     /// When [`Shard::next_commit`] should be asked at the latest.
     pub fn next_timer(&self) -> Option<Time> {
-        self.journal.next_timer()
+        let journal = self.journal.next_timer();
+        journal.into_iter().chain(self.timers.next()).min()
     }
 
     /// How large a buffer the next batch of the log needs, if it is time for one.
@@ -141,6 +159,7 @@ impl Shard {
     /// The batch is durable: publishers are told, and queues may have messages of it.
     pub fn committed(&mut self, outbox: &mut Outbox) {
         self.journal.written();
+        self.letters_committed();
         self.confirm(outbox);
         for id in std::mem::take(&mut self.starved) {
             if let Some(owned) = self.owned(id) {
@@ -188,6 +207,10 @@ impl Shard {
                 self.with_queue(queue, context, |queue, sink| queue.pump(sink));
                 self.get_waiting(queue, context);
             }
+            Some(Fetched::Letters(stretch)) => {
+                self.letters_read(&stretch, bytes, notices);
+                self.send_letters(context);
+            }
             Some(Fetched::Survivors(stretch)) => {
                 let survivors = self.survivors(&stretch, bytes.unwrap_or(&[]));
                 self.rewrite(survivors);
@@ -217,7 +240,8 @@ impl Shard {
                     following = following.min(lsn);
                 }
                 for target in message.targets().filter(|target| target.queue == log) {
-                    if taken < most && queue.page_in(target.position, lsn, || message.store()) {
+                    let (position, priority) = (target.position, message.priority());
+                    if taken < most && queue.page_in(position, lsn, priority, || message.store()) {
                         taken += 1;
                     }
                 }
@@ -259,7 +283,7 @@ impl Shard {
                     continue;
                 };
                 let position = target.position;
-                let slot = match owned.queue.ready_lsn(position) {
+                let slot = match owned.queue.ready_lsn(position, message.priority()) {
                     Some(lsn) if lsn == old => None,
                     Some(_) => continue,
                     None => {
@@ -276,8 +300,8 @@ impl Shard {
                 };
                 survivors.push(Survivor {
                     queue: owned.id,
-                    log: target.queue,
-                    position,
+                    target,
+                    priority: message.priority(),
                     slot,
                     old,
                     message: message.store(),
@@ -290,15 +314,19 @@ impl Shard {
     /// Writes messages again, at the front of the log.
     fn rewrite(&mut self, survivors: Vec<Survivor>) {
         for survivor in survivors {
-            let Survivor { log, position, .. } = survivor;
+            let Target {
+                queue: log,
+                position,
+                ..
+            } = survivor.target;
             let lsn = self.journal.upcoming_lsn();
             if let Some(owned) = self.owned(survivor.queue) {
                 match survivor.slot {
                     Some(slot) => owned.queue.relocate_unsettled(slot, lsn),
-                    None => owned.queue.relocate_ready(position, lsn),
+                    None => owned.queue.relocate_ready(position, survivor.priority, lsn),
                 }
                 self.journal
-                    .append_again(survivor.message, log, position, self.now);
+                    .append_again(survivor.message, survivor.target, self.now);
                 self.journal.forget(log, survivor.old);
             }
         }

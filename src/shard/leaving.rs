@@ -68,7 +68,9 @@ impl Shard {
         }
         let Some(owned) = self.owned(id) else { return };
         owned.frozen = false;
-        for waiting in std::mem::take(&mut owned.waiting) {
+        let waiting = std::mem::take(&mut owned.waiting);
+        self.used(id);
+        for waiting in waiting {
             match waiting {
                 Waiting::Consume(consume) => self.consume(&consume, context),
                 Waiting::Delete(delete) => self.propose_delete(delete, context),

@@ -124,6 +124,8 @@ impl Links {
 /// The deliveries of one queue.
 pub(super) struct Deliveries<'a> {
     queue: QueueId,
+    /// In milliseconds since 1970.
+    now_ms: u64,
     links: &'a mut Links,
     outbox: &'a mut Outbox,
     /// How many there were.
@@ -131,9 +133,15 @@ pub(super) struct Deliveries<'a> {
 }
 
 impl<'a> Deliveries<'a> {
-    pub(super) fn new(queue: QueueId, links: &'a mut Links, outbox: &'a mut Outbox) -> Self {
+    pub(super) fn new(
+        queue: QueueId,
+        now_ms: u64,
+        links: &'a mut Links,
+        outbox: &'a mut Outbox,
+    ) -> Self {
         Self {
             queue,
+            now_ms,
             links,
             outbox,
             delivered: 0,
@@ -142,6 +150,10 @@ impl<'a> Deliveries<'a> {
 }
 
 impl Sink for Deliveries<'_> {
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     fn has_room(&mut self, consumer: &Consumer) -> bool {
         let link = self.links.link(consumer.session);
         let room = link.messages > 0 && link.bytes > 0;

@@ -5,27 +5,33 @@
 //! What must survive a crash it gives to its [`journal`], and what shall not take up memory as well.
 
 mod confirms;
+mod dead_letters;
 mod durable;
 mod growth;
 mod journal;
 mod leaving;
 mod links;
+mod taking;
+mod timers;
 
 use std::collections::HashMap;
 
 use confirms::Confirms;
+use dead_letters::DeadLetters;
 use growth::Growth;
-use journal::{Journal, LogQueue, Waiter};
+use journal::{Journal, LogQueue, Target, Waiter};
 use leaving::{Delete, Waiting};
 use links::{Deliveries, Links};
+use taking::Getting;
+use timers::Timers;
 
 use crate::amqp::error::ChannelError;
-use crate::base::{Lsn, Name, QueueId, SessionId, Time, limits};
+use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
 use crate::mail::{
-    Answer, Batch, Consume, Ease, Got, Mail, NO_SLOT, Outbox, Outcome, Publish, Settle, ToSession,
-    ToShard,
+    Answer, Batch, Ease, Mail, Outbox, Outcome, Publish, Publisher, Settle, ToSession, ToShard,
 };
-use crate::model::queue::{Consumer, Incoming, Keep, Queue, Rubbish};
+use crate::model::arguments::QueueArguments;
+use crate::model::queue::{Admitted, Incoming, Keep, NEVER, Queue, Rubbish};
 use crate::model::{QueueDefinition, Topology};
 
 pub use journal::{Kept, Recovered};
@@ -46,13 +52,19 @@ pub struct Shard {
     /// Queues that want messages from the log that are not durable yet.
     starved: Vec<QueueId>,
     /// The queues that the log is to have a message for; empty between publishes.
-    targets: Vec<(LogQueue, u64)>,
+    targets: Vec<Target>,
+    /// The queues that have let messages fall or that have one more that expires, and when; empty between
+    /// publishes.
+    changed: Vec<(QueueId, u64)>,
+    dead_letters: DeadLetters,
+    timers: Timers,
     /// Auto-delete queues that are proposed for deletion, and whose last consumer's session did it.
     leaving: Vec<(QueueId, SessionId)>,
     /// Fences that wait for that.
     held: Vec<(QueueId, SessionId, u16)>,
     /// The time of this turn.
     now: Time,
+    clock: WallClock,
 }
 
 /// A queue of this core.
@@ -74,15 +86,11 @@ struct Owned {
     waiting: Vec<Waiting>,
     /// `basic.get`s that wait for messages from the log.
     getting: Vec<Getting>,
+    /// When it stands in [`Timers`].
+    due: Option<Time>,
+    /// When it was last used, if nobody does. Only kept if it expires.
+    unused_since: Time,
     growth: Growth,
-}
-
-/// A `basic.get`.
-#[derive(Clone, Copy)]
-struct Getting {
-    session: SessionId,
-    channel: u16,
-    no_ack: bool,
 }
 
 /// What a shard works with besides its own state.
@@ -118,10 +126,30 @@ impl Shard {
             resident: 0,
             starved: Vec::new(),
             targets: Vec::new(),
+            changed: Vec::new(),
+            dead_letters: DeadLetters::default(),
+            timers: Timers::default(),
             leaving: Vec::new(),
             held: Vec::new(),
             now: Time::default(),
+            clock: WallClock::default(),
         }
+    }
+
+    /// What time it is, and what the clock on the wall shows.
+    pub fn set_time(&mut self, now: Time, clock: WallClock) {
+        let was_set = clock != self.clock;
+        (self.now, self.clock) = (now, clock);
+        if was_set {
+            let ids: Vec<_> = self.queues.iter().flatten().map(|owned| owned.id).collect();
+            for id in ids {
+                self.look_after_at(id, now);
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.ms(self.now)
     }
 
     /// Carries out a batch of commands.
@@ -134,6 +162,7 @@ impl Shard {
                 other => self.command(other, context),
             }
         }
+        self.send_letters(context);
         self.confirms.send(context.outbox);
         self.links.end_batch();
     }
@@ -150,9 +179,10 @@ impl Shard {
         if let Some(log) = log {
             self.logged.insert(log, id);
         }
+        let arguments = QueueArguments::parse(&definition.arguments).unwrap_or_default();
         self.queues[index] = Some(Box::new(Owned {
             id,
-            queue: Queue::default(),
+            queue: Queue::new(arguments),
             log,
             durable: definition.durable,
             resident: 0,
@@ -161,19 +191,22 @@ impl Shard {
             frozen: false,
             waiting: Vec::new(),
             getting: Vec::new(),
+            due: None,
+            unused_since: self.now,
             growth: Growth::default(),
         }));
+        self.used(id);
     }
 
     /// Whether [`Shard::begin_turn`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.rubbish.is_empty()
+        !self.rubbish.is_empty() || self.dead_letters.can_send()
     }
 
     /// Begins a turn, with its share of the work that needs no input: dropping the messages of purged
-    /// and deleted queues.
-    pub fn begin_turn(&mut self, now: Time) {
-        self.now = now;
+    /// and deleted queues, and sending dead letters.
+    pub fn begin_turn(&mut self, context: &mut ShardContext<'_>) {
+        self.send_letters(context);
         // What was purged still counts as alive in the log until it is dropped here.
         if self.rubbish.is_empty() {
             self.journal.rewrite();
@@ -205,7 +238,8 @@ impl Shard {
         let persistent = publish.message.persistent();
         let is_full = self.resident > limits::RESIDENT_BYTES_MAX;
         let lsn = self.journal.upcoming_lsn();
-        let mut ease = None;
+        let (mut ease, mut is_refused) = (None, false);
+        let now_ms = self.now_ms();
         for id in ids {
             let id = QueueId::from_bytes(*id);
             // A queue that was deleted while the message was on its way takes it along.
@@ -218,14 +252,29 @@ impl Shard {
                 lsn: if logs { lsn } else { Lsn::NONE },
                 paged,
             };
-            let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
-            let position = owned.queue.publish(&mut incoming, keep, &mut sink);
+            let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
+            let admitted = owned.queue.publish(&mut incoming, keep, &mut sink);
             owned.growth.departed(self.now, sink.delivered);
             ease = ease.max(owned.growth.eases(self.now, owned.queue.ready_count()));
             owned.account(&mut self.resident);
-            if let Some(position) = position {
-                let log = owned.log_name(&mut self.journal, &mut self.logged);
-                self.targets.push((log, position));
+            match admitted {
+                Admitted::Taken { position, expires } => {
+                    if logs {
+                        let queue = owned.log_name(&mut self.journal, &mut self.logged);
+                        self.targets.push(Target {
+                            queue,
+                            position,
+                            expires,
+                        });
+                    }
+                    if expires != NEVER || owned.queue.has_fallen() {
+                        self.changed.push((id, expires));
+                    }
+                }
+                Admitted::Refused => {
+                    is_refused = true;
+                    self.changed.push((id, NEVER));
+                }
             }
         }
         let logs = !self.targets.is_empty();
@@ -237,18 +286,30 @@ impl Shard {
                 ease = Some(Ease::Waits);
             }
         }
+        // Now that the log knows the message, it may be told that it is gone.
+        while let Some((id, expires)) = self.changed.pop() {
+            self.gather(id);
+            self.look_after_at_ms(id, expires);
+        }
+        if self.dead_letters.is_full() {
+            ease = Some(Ease::Waits);
+        }
         if publish.confirm != 0 {
+            if is_refused {
+                refuse(publish, context);
+            }
             let waiter = Waiter {
-                session: publish.session,
-                channel: publish.channel,
+                publisher: publish.publisher,
                 upto: publish.confirm,
             };
             if !self.journal.wait(waiter, logs) {
                 self.confirms.settled(waiter);
             }
         }
-        if let Some(how) = ease {
-            self.links.ease(publish.session, how, context.outbox);
+        if let Some(how) = ease
+            && let Publisher::Channel { session, .. } = publish.publisher
+        {
+            self.links.ease(session, how, context.outbox);
         }
     }
 
@@ -260,13 +321,19 @@ impl Shard {
         for slot in slots {
             let slot = u32::from_le_bytes(*slot);
             match settle.outcome {
-                Outcome::Ack | Outcome::Discard => {
+                Outcome::Ack => {
                     let gone = owned.queue.settle(slot);
                     owned.forget(gone, &mut self.journal, self.now);
                 }
+                Outcome::Discard => owned.queue.reject(slot),
                 Outcome::Requeue => owned.queue.requeue(slot),
             }
         }
+        let next_expiry = match settle.outcome {
+            Outcome::Requeue => owned.queue.next_expiry(),
+            _ => NEVER,
+        };
+        self.look_after_at_ms(settle.queue, next_expiry);
         self.with_queue(settle.queue, context, |queue, sink| queue.pump(sink));
     }
 
@@ -339,6 +406,7 @@ impl Shard {
                     channel,
                     no_ack,
                 };
+                self.used(queue);
                 self.get(queue, getting, context);
             }
             ToShard::Count {
@@ -346,6 +414,7 @@ impl Shard {
                 channel,
                 queue,
             } => {
+                self.used(queue);
                 let counts = self.owned(queue).map(|owned| {
                     let consumers = owned.queue.consumer_count() as u32;
                     (owned.queue.ready_count() as u64, consumers)
@@ -383,6 +452,7 @@ impl Shard {
                 context,
             ),
             ToShard::Fence { session, channel } => self.fence(session, channel, context),
+            ToShard::LettersSettled { core, upto } => self.letters_settled(core, upto),
             ToShard::SessionGone { session } => self.links.forget(session),
         }
     }
@@ -395,12 +465,17 @@ impl Shard {
         act: impl FnOnce(&mut Queue, &mut Deliveries<'_>) -> R,
     ) -> Option<R> {
         let owned = find(&mut self.queues, id)?;
-        let mut sink = Deliveries::new(id, &mut self.links, context.outbox);
+        let now_ms = self.clock.ms(self.now);
+        let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
         owned.growth.departed(self.now, sink.delivered);
         owned.account(&mut self.resident);
-        if owned.queue.is_paging() {
+        let (is_paging, has_fallen) = (owned.queue.is_paging(), owned.queue.has_fallen());
+        if is_paging {
             self.fetch(id);
+        }
+        if has_fallen {
+            self.gather(id);
         }
         Some(result)
     }
@@ -422,98 +497,6 @@ impl Shard {
         }
     }
 
-    fn consume(&mut self, consume: &Consume, context: &mut ShardContext<'_>) {
-        let (session, channel, id) = (consume.session, consume.channel, consume.queue);
-        if let Some(owned) = self.owned(id)
-            && owned.frozen
-        {
-            owned.waiting.push(Waiting::Consume(consume.clone()));
-            return;
-        }
-        // Attaching delivers at once, and `consume-ok` must stand in the ring before the first
-        // delivery: so check, answer, attach.
-        let Some(owned) = self.owned(id) else {
-            let error = no_queue(id, context.topology);
-            context.answer(session, channel, Answer::Refused(error.into()));
-            return;
-        };
-        if !owned.queue.admits(consume.exclusive) {
-            let (queue, vhost) = names(id, context.topology);
-            let error = ChannelError::ExclusiveUse { queue, vhost };
-            context.answer(session, channel, Answer::Refused(error.into()));
-            return;
-        }
-        context.answer(session, channel, Answer::Consuming);
-        let consumer = Consumer {
-            session,
-            channel,
-            number: consume.consumer,
-            no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
-            prefetch: u32::from(consume.prefetch),
-            credits: consume.metered.then_some(0),
-            paused: consume.paused,
-        };
-        self.with_queue(id, context, |queue, sink| queue.consume(consumer, sink));
-    }
-
-    fn cancel(
-        &mut self,
-        session: SessionId,
-        consumer: u32,
-        queue: QueueId,
-        context: &mut ShardContext<'_>,
-    ) {
-        let Some(owned) = self.owned(queue) else {
-            return;
-        };
-        let was_there = owned.queue.cancel((session, consumer));
-        let deserted = owned.queue.consumer_count() == 0;
-        if was_there && owned.auto_delete && deserted && !owned.frozen {
-            owned.frozen = true;
-            self.leaving.push((queue, session));
-            let touched = context.topology.queue_touches(queue);
-            Self::propose(queue, touched, None, context);
-        }
-    }
-
-    fn get(&mut self, id: QueueId, getting: Getting, context: &mut ShardContext<'_>) {
-        let Getting {
-            session,
-            channel,
-            no_ack,
-        } = getting;
-        let Some(owned) = find(&mut self.queues, id) else {
-            return context.answer(session, channel, Answer::Empty);
-        };
-        if owned.queue.is_starved() {
-            owned.getting.push(getting);
-            return self.fetch(id);
-        }
-        let Some(mut taken) = owned.queue.get(no_ack) else {
-            return context.answer(session, channel, Answer::Empty);
-        };
-        let ready = owned.queue.ready_count();
-        if no_ack && let Some(slot) = taken.slot.take() {
-            let gone = owned.queue.settle(slot);
-            owned.forget(gone, &mut self.journal, self.now);
-        }
-        owned.account(&mut self.resident);
-        let mut batch = Batch::default();
-        let message = batch.write_message(&taken.message.as_ref());
-        let got = Got {
-            core: context.outbox.own(),
-            queue: id,
-            slot: taken.slot.unwrap_or(NO_SLOT),
-            redelivered: taken.redelivered,
-            messages: ready as u64,
-            batch,
-            message,
-        };
-        context.answer(session, channel, Answer::Got(Box::new(got)));
-        self.fetch(id);
-    }
-
     fn purge(
         &mut self,
         session: SessionId,
@@ -528,6 +511,21 @@ impl Shard {
             self.purged(id, rubbish, &ranges);
         }
         context.answer(session, channel, Answer::Removed { messages });
+    }
+}
+
+/// Tells a publisher that some queue has refused its message.
+fn refuse(publish: &Publish, context: &mut ShardContext<'_>) {
+    if let Publisher::Channel { session, channel } = publish.publisher {
+        context
+            .outbox
+            .to(session.core)
+            .to_session
+            .push(ToSession::Refused {
+                session,
+                channel,
+                number: publish.confirm,
+            });
     }
 }
 

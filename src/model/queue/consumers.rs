@@ -4,6 +4,7 @@
 //! reached, no credit, paused, its connection full) steps out of the ring and back to its end when it
 //! can again, so that a choice costs the same however many consumers there are.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
@@ -27,6 +28,8 @@ pub struct Consumer {
     pub no_ack: bool,
     /// Whether it has the queue for itself.
     pub exclusive: bool,
+    /// `x-priority`: those of lower priority get what it can't take.
+    pub priority: i64,
     /// Deliveries it may leave unsettled; 0 is no limit.
     pub prefetch: u32,
     /// Deliveries it may still be sent under channel-wide prefetch; none if there is none.
@@ -91,14 +94,43 @@ pub(super) struct Turn<'a> {
 pub(super) struct Consumers {
     members: Slab<Member>,
     by_key: HashMap<ConsumerKey, usize>,
-    ring: VecDeque<u32>,
+    /// The highest priority first.
+    rings: Vec<Ring>,
     next_serial: u32,
     /// How many are under channel-wide prefetch: most queues have none.
     metered: usize,
     exclusive: bool,
+    single: Option<Single>,
+}
+
+/// The consumers of one priority.
+struct Ring {
+    priority: i64,
+    /// How many there are.
+    count: usize,
+    /// Those that can take messages.
+    members: VecDeque<u32>,
+}
+
+/// Only one consumer is served, and another when it goes (`x-single-active-consumer`).
+#[derive(Clone, Copy, Default)]
+struct Single {
+    active: Option<usize>,
 }
 
 impl Consumers {
+    /// Of a queue with `x-single-active-consumer`.
+    pub(super) fn single_active() -> Self {
+        Self {
+            single: Some(Single::default()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_single_active(&self) -> bool {
+        self.single.is_some()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.members.len()
     }
@@ -119,7 +151,8 @@ impl Consumers {
     }
 
     pub(super) fn admits(&self, exclusive: bool) -> bool {
-        !self.exclusive && (!exclusive || self.members.is_empty())
+        // That one is served alone is the queue's business there.
+        !self.exclusive && (!exclusive || self.members.is_empty() && self.single.is_none())
     }
 
     pub(super) fn add(&mut self, consumer: Consumer) {
@@ -136,6 +169,10 @@ impl Consumers {
             asked_for_credit: false,
         });
         self.by_key.insert(key, index);
+        self.join_ring(index);
+        if let Some(Single { active }) = &mut self.single {
+            active.get_or_insert(index);
+        }
         self.enter_ring(index);
     }
 
@@ -146,36 +183,48 @@ impl Consumers {
         let member = self.members.remove(index);
         self.metered -= usize::from(member.consumer.credits.is_some());
         self.exclusive = false;
-        if member.in_ring {
-            self.ring.retain(|&other| other as usize != index);
+        self.part_from_ring(index, &member);
+        if let Some(Single { active }) = &mut self.single
+            && *active == Some(index)
+        {
+            let members = self.members.iter();
+            let rank = |member: &Member| (Reverse(member.consumer.priority), member.serial);
+            *active = members
+                .min_by_key(|(_, member)| rank(member))
+                .map(|(index, _)| index);
+            if let Some(next) = *active {
+                self.enter_ring(next);
+            }
         }
         true
     }
 
-    /// The first in the ring that can take a message.
+    /// Whose turn it is of those that can take a message.
     pub(super) fn front(&mut self) -> Option<Turn<'_>> {
-        while let Some(&index) = self.ring.front() {
-            let index = index as usize;
-            if self.members[index].can_take() {
-                return Some(Turn {
-                    index,
-                    consumer: &self.members[index].consumer,
-                });
+        for ring in &mut self.rings {
+            while let Some(&index) = ring.members.front() {
+                let member = &mut self.members[index as usize];
+                if member.can_take() {
+                    let index = index as usize;
+                    return Some(Turn {
+                        index,
+                        consumer: &self.members[index].consumer,
+                    });
+                }
+                member.in_ring = false;
+                ring.members.pop_front();
             }
-            self.leave_ring();
         }
         None
     }
 
-    /// The connection of the ring's first is full.
-    pub(super) fn wait_for_room(&mut self) {
-        if let Some(&index) = self.ring.front() {
-            self.members[index as usize].waits_for_room = true;
-            self.leave_ring();
-        }
+    /// The connection of the consumer whose turn it is is full.
+    pub(super) fn wait_for_room(&mut self, index: usize) {
+        self.members[index].waits_for_room = true;
+        self.leave_ring(index);
     }
 
-    /// The ring's first was sent a message: to the end, or out of the ring.
+    /// The consumer whose turn it was was sent a message: to the end, or out of the ring.
     pub(super) fn served(&mut self, index: usize) {
         let member = &mut self.members[index];
         if !member.consumer.no_ack {
@@ -184,10 +233,14 @@ impl Consumers {
                 *credits -= 1;
             }
         }
-        if !member.can_take() {
-            self.leave_ring();
-        } else if self.ring.len() > 1 {
-            self.ring.rotate_left(1);
+        let (can_take, priority) = (member.can_take(), member.consumer.priority);
+        if !can_take {
+            self.leave_ring(index);
+        } else {
+            let ring = self.ring(priority);
+            if ring.len() > 1 {
+                ring.rotate_left(1);
+            }
         }
     }
 
@@ -261,7 +314,11 @@ impl Consumers {
         if self.metered == 0 {
             return;
         }
-        for (_, member) in &mut self.members {
+        let single = self.single;
+        for (index, member) in &mut self.members {
+            if single.is_some_and(|Single { active }| active != Some(index)) {
+                continue;
+            }
             if let Some(credits @ 1..) = member.consumer.credits
                 && !member.is_within_limits()
             {
@@ -276,16 +333,62 @@ impl Consumers {
     }
 
     fn enter_ring(&mut self, index: usize) {
+        if let Some(Single { active }) = self.single
+            && active != Some(index)
+        {
+            return;
+        }
         let member = &mut self.members[index];
         if !member.in_ring && member.can_take() {
             member.in_ring = true;
-            self.ring.push_back(index as u32);
+            let priority = member.consumer.priority;
+            self.ring(priority).push_back(index as u32);
         }
     }
 
-    fn leave_ring(&mut self) {
-        if let Some(index) = self.ring.pop_front() {
-            self.members[index as usize].in_ring = false;
+    /// The first of its ring leaves it.
+    fn leave_ring(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        member.in_ring = false;
+        let priority = member.consumer.priority;
+        self.ring(priority).pop_front();
+    }
+
+    fn join_ring(&mut self, index: usize) {
+        let priority = self.members[index].consumer.priority;
+        let at = self.ring_place(priority).unwrap_or_else(|at| {
+            let ring = Ring {
+                priority,
+                count: 0,
+                members: VecDeque::new(),
+            };
+            self.rings.insert(at, ring);
+            at
+        });
+        self.rings[at].count += 1;
+    }
+
+    fn part_from_ring(&mut self, index: usize, member: &Member) {
+        let Ok(at) = self.ring_place(member.consumer.priority) else {
+            return;
+        };
+        let ring = &mut self.rings[at];
+        ring.count -= 1;
+        if ring.count == 0 {
+            self.rings.remove(at);
+        } else if member.in_ring {
+            ring.members.retain(|&other| other as usize != index);
         }
+    }
+
+    fn ring(&mut self, priority: i64) -> &mut VecDeque<u32> {
+        let at = self.ring_place(priority);
+        let at = at.expect("a consumer's ring is there as long as the consumer is");
+        &mut self.rings[at].members
+    }
+
+    fn ring_place(&self, priority: i64) -> Result<usize, usize> {
+        self.rings
+            .binary_search_by_key(&Reverse(priority), |ring| Reverse(ring.priority))
     }
 }

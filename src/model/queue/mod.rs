@@ -3,8 +3,13 @@
 //! It is a state machine without a clock or a socket: commands come in as method calls, deliveries
 //! leave through the [`Sink`] that is handed in. A message goes from *ready* to *unsettled* when it
 //! is delivered, and from there either away (acknowledged, discarded) or back to its place in ready.
+//! What leaves by the queue's own [`rules`] (expired, one too many, come back too often, or rejected
+//! where rejected messages go elsewhere) is *fallen*, and taken up by the queue's owner.
 
 mod consumers;
+mod fallen;
+mod lane;
+mod message;
 mod pages;
 mod ready;
 mod unsettled;
@@ -16,14 +21,23 @@ use std::ops::Range;
 
 pub use consumers::{Consumer, ConsumerKey};
 use consumers::{ConsumerHandle, Consumers, Turn};
+pub use fallen::{Fallen, Letter, Reason};
+use lane::Entry;
+pub use lane::NEVER;
+pub use message::{Admitted, Gone, Incoming, Keep, Restored, Taken, priority_of};
 pub use pages::{Paged, Pages};
-use ready::{Entry, Ready};
+use ready::Ready;
 use unsettled::{Unsettled, UnsettledEntry};
 
+use crate::amqp::properties::{self, Properties};
 use crate::base::{Lsn, MessageRef, StoredMessage, limits};
+use crate::model::arguments::{Overflow, QueueArguments, QueueType};
 
 /// Where deliveries go.
 pub trait Sink {
+    /// What time it is, in milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+
     /// Whether the consumer's connection has room for another message. If not, the sink remembers
     /// the consumer and calls [`Queue::resume`] for it when there is room again.
     fn has_room(&mut self, consumer: &Consumer) -> bool;
@@ -44,57 +58,6 @@ pub trait Sink {
 
     /// The queue ran dry: the consumer's credit goes back.
     fn surrender(&mut self, consumer: &Consumer, credits: u32);
-}
-
-/// A message on its way in: borrowed, and stored at most once however many queues keep it.
-pub struct Incoming<'a> {
-    message: MessageRef<'a>,
-    stored: Option<StoredMessage>,
-}
-
-impl<'a> Incoming<'a> {
-    /// A message that nobody has stored yet.
-    pub fn new(message: MessageRef<'a>) -> Self {
-        Self {
-            message,
-            stored: None,
-        }
-    }
-
-    /// The message to keep.
-    pub fn stored(&mut self) -> StoredMessage {
-        self.stored
-            .get_or_insert_with(|| StoredMessage::new(&self.message))
-            .clone()
-    }
-}
-
-/// How a message is kept if it must wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Keep {
-    /// Where the log will have it, if it shall.
-    pub lsn: Lsn,
-    /// In the log only; not in memory.
-    pub paged: bool,
-}
-
-/// A message that is done with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gone {
-    /// Its place in the queue.
-    pub position: u64,
-    /// Where the log has it, if it does.
-    pub lsn: Lsn,
-}
-
-/// What `basic.get` takes.
-pub struct Taken {
-    /// The message.
-    pub message: StoredMessage,
-    /// The delivery's slot, if it is to be acknowledged or the log has the message.
-    pub slot: Option<u32>,
-    /// Whether it was delivered before.
-    pub redelivered: bool,
 }
 
 /// Messages that nobody wants any more. Dropping a million at once would hold up the turn.
@@ -131,9 +94,38 @@ pub struct Queue {
     consumers: Consumers,
     /// The position that the next message gets.
     next_position: u64,
+    /// None if it has none: most have.
+    rules: Option<Box<QueueArguments>>,
+    fallen: Vec<Fallen>,
 }
 
 impl Queue {
+    /// A queue of that kind.
+    pub fn new(arguments: QueueArguments) -> Self {
+        let consumers = match arguments.single_active_consumer {
+            true => Consumers::single_active(),
+            false => Consumers::default(),
+        };
+        let mut queue = Self {
+            ready: Ready::with_priorities(arguments.max_priority.unwrap_or(0)),
+            consumers,
+            ..Self::default()
+        };
+        queue.set_rules(arguments);
+        queue
+    }
+
+    /// Other limits and times hold from now on. Priorities and how consumers take turns stay.
+    pub fn set_rules(&mut self, arguments: QueueArguments) {
+        let rules = Box::new(arguments);
+        self.rules = (*rules != QueueArguments::default()).then_some(rules);
+    }
+
+    /// The limits and times that hold, if any.
+    pub fn rules(&self) -> Option<&QueueArguments> {
+        self.rules.as_deref()
+    }
+
     /// Ready messages.
     pub fn ready_count(&self) -> usize {
         self.ready.len()
@@ -154,48 +146,88 @@ impl Queue {
         self.consumers.iter()
     }
 
-    /// What a start found in the log of this queue: everything waits, and new messages come behind.
-    pub fn restore(&mut self, pages: Pages, next_position: u64) {
-        self.ready.restore(pages);
+    /// What a start found in the log of this queue, in the order of positions. Everything waits, and new
+    /// messages come behind.
+    pub fn restore(&mut self, restored: impl Iterator<Item = Restored>, next_position: u64) {
+        for one in restored {
+            let lane = self.ready.lane_of(one.priority);
+            self.ready.restore(lane, one.paged, one.body_len);
+        }
         self.next_position = next_position;
     }
 
-    /// One more message of that kind.
-    pub fn restore_one(&mut self, paged: Paged) {
-        self.next_position = self.next_position.max(paged.position + 1);
-        self.ready.restore_one(paged);
+    /// One more message of that kind, in any order.
+    pub fn restore_one(&mut self, one: Restored) {
+        self.next_position = self.next_position.max(one.paged.position + 1);
+        let lane = self.ready.lane_of(one.priority);
+        self.ready.restore_one(lane, one.paged, one.body_len);
     }
 
-    /// A message was routed here: delivered at once if somebody waits for it, kept otherwise. Returns
-    /// its position if it stays and the log is to have it.
+    /// A restored message came back that often before the last stop.
+    pub fn restore_returns(&mut self, position: u64, returns: u32) {
+        self.ready.restore_returns(position, returns);
+    }
+
+    /// A message was routed here: delivered at once if somebody waits for it, kept otherwise.
     pub fn publish(
         &mut self,
         incoming: &mut Incoming<'_>,
         keep: Keep,
         sink: &mut impl Sink,
-    ) -> Option<u64> {
+    ) -> Admitted {
+        if self.rules.is_some() && self.refuses(incoming) {
+            return Admitted::Refused;
+        }
         let position = self.next_position;
         self.next_position += 1;
+        let expires = self.expiry(incoming, sink);
+        let admitted = Admitted::Taken { position, expires };
         if self.ready.is_empty()
             && let Some(index) = self.next_consumer(sink)
         {
-            self.deliver_incoming(index, (position, keep.lsn), incoming, sink);
-            return keep.lsn.is_some().then_some(position);
+            self.deliver_incoming(index, (position, keep.lsn, expires), incoming, sink);
+            return admitted;
         }
+        let lane = match self.ready.has_priorities() {
+            true => self.ready.lane_of(priority_of(&incoming.message)),
+            false => 0,
+        };
         if keep.paged {
-            self.ready.push_paged(position, keep.lsn);
-        } else {
-            self.ready.push(Entry {
+            let paged = Paged {
                 position,
                 lsn: keep.lsn,
+                expires,
+                redelivered: false,
+            };
+            let body_len = incoming.message.body_len() as u64;
+            self.ready.push_paged(lane, paged, body_len);
+        } else {
+            let entry = Entry {
+                position,
+                lsn: keep.lsn,
+                expires,
+                returns: 0,
                 redelivered: false,
                 message: incoming.stored(),
-            });
+            };
+            self.ready.push(lane, entry);
+        }
+        self.drop_overflow();
+        if expires != NEVER {
+            self.expire(sink.now_ms(), 1);
         }
         if self.ready.len() == 1 {
             self.consumers.ask_for_credit(sink);
         }
-        keep.lsn.is_some().then_some(position)
+        admitted
+    }
+
+    /// When a message is to go that comes now.
+    fn expiry(&self, incoming: &Incoming<'_>, sink: &impl Sink) -> u64 {
+        let own = incoming.ttl_ms;
+        let of_queue = self.rules().and_then(|rules| rules.message_ttl_ms);
+        let ttl_ms = own.into_iter().chain(of_queue).min();
+        ttl_ms.map_or(NEVER, |ttl_ms| sink.now_ms().saturating_add(ttl_ms))
     }
 
     /// Bytes of the ready messages that are in memory.
@@ -205,47 +237,45 @@ impl Queue {
 
     /// Whether new messages must wait in the log, since some before them do.
     pub fn is_paging(&self) -> bool {
-        !self.ready.pages().is_empty()
+        self.ready.is_paging()
     }
 
     /// Whether messages wait and the first isn't in memory.
     pub fn is_starved(&self) -> bool {
-        !self.ready.has_next() && self.is_paging()
+        !self.ready.has_next() && !self.ready.is_empty()
     }
 
     /// What should be fetched from the log next: the first message that is only there, if what is in
     /// memory may soon be gone.
     pub fn wants_page(&self) -> Option<Lsn> {
-        let low = self.ready.bytes() < limits::PAGE_IN_BYTES as usize;
-        let first = self.ready.pages().front()?;
+        let lane = self.ready.front_lane();
+        let low = lane.bytes() < limits::PAGE_IN_BYTES as usize;
+        let first = lane.pages().front()?;
         low.then_some(first.lsn)
     }
 
-    /// The first message that is only in the log.
+    /// Of those whose turn is next, the first that is only in the log.
     pub fn front_page(&self) -> Option<Paged> {
-        self.ready.pages().front()
+        self.ready.front_lane().pages().front()
     }
 
-    /// A message came from the log: taken in if it is the first that is only there.
+    /// A message came from the log: taken in if it is the first of its priority that is only there.
     pub fn page_in(
         &mut self,
         position: u64,
         lsn: Lsn,
+        priority: u8,
         message: impl FnOnce() -> StoredMessage,
     ) -> bool {
-        let front = self.front_page();
-        let is_it = front.is_some_and(|front| front.position == position && front.lsn == lsn);
-        if is_it {
-            self.ready.page_in(message());
-        }
-        is_it
+        let lane = self.ready.lane_of(priority);
+        self.ready.page_in(lane, position, lsn, message)
     }
 
     /// The log can't give the messages of these numbers: those of them that come next are lost. Returns
     /// how many.
     pub fn lose_pages(&mut self, lsns: &Range<Lsn>) -> usize {
         let mut lost = 0;
-        while let Some(front) = self.ready.pages().front()
+        while let Some(front) = self.front_page()
             && lsns.contains(&front.lsn)
         {
             self.ready.drop_page();
@@ -255,8 +285,8 @@ impl Queue {
     }
 
     /// Where the log has the ready message of that position.
-    pub fn ready_lsn(&self, position: u64) -> Option<Lsn> {
-        self.ready.lsn(position)
+    pub fn ready_lsn(&self, position: u64, priority: u8) -> Option<Lsn> {
+        self.ready.lsn(self.ready.lane_of(priority), position)
     }
 
     /// Where the log has the messages of deliveries that are out, by position; and their slots.
@@ -264,9 +294,15 @@ impl Queue {
         self.unsettled.lsns()
     }
 
+    /// Where the log has the message of a delivery that is out, or that has fallen.
+    pub fn unsettled_lsn(&self, slot: u32) -> Option<Lsn> {
+        self.unsettled.lsn(slot)
+    }
+
     /// The log has a ready message elsewhere now.
-    pub fn relocate_ready(&mut self, position: u64, lsn: Lsn) {
-        self.ready.relocate(position, lsn);
+    pub fn relocate_ready(&mut self, position: u64, priority: u8, lsn: Lsn) {
+        let lane = self.ready.lane_of(priority);
+        self.ready.relocate(lane, position, lsn);
     }
 
     /// The log has the message of a delivery elsewhere now.
@@ -274,9 +310,17 @@ impl Queue {
         self.unsettled.relocate(slot, lsn);
     }
 
-    /// Positions of ready messages that the log has and that were delivered before.
-    pub fn redelivered(&self) -> impl Iterator<Item = u64> {
+    /// Positions of ready messages that the log has and that were delivered before, and how often they
+    /// came back.
+    pub fn redelivered(&self) -> impl Iterator<Item = (u64, u32)> {
         self.ready.redelivered()
+    }
+
+    /// Whether `basic.get` is refused: of quorum queues with one active consumer, as by RabbitMQ.
+    pub fn is_consumed_only(&self) -> bool {
+        let rules = self.rules();
+        let is_quorum = rules.is_some_and(|rules| rules.queue_type == QueueType::Quorum);
+        is_quorum && self.consumers.is_single_active()
     }
 
     /// Whether another consumer may attach: not if one has the queue for itself, nor if it wants
@@ -298,26 +342,22 @@ impl Queue {
     }
 
     /// Takes the first ready message, to be acknowledged or not.
-    pub fn get(&mut self, no_ack: bool) -> Option<Taken> {
+    pub fn get(&mut self, no_ack: bool, now_ms: u64) -> Option<Taken> {
+        self.drop_expired_head(now_ms);
         let entry = self.ready.pop()?;
         let message = entry.message.clone();
-        let redelivered = entry.redelivered;
-        let slot = (!no_ack || entry.lsn.is_some()).then(|| {
-            self.unsettled.insert(UnsettledEntry {
-                position: entry.position,
-                lsn: entry.lsn,
-                consumer: None,
-                message: entry.message,
-            })
-        });
+        let (redelivered, lsn) = (entry.redelivered, entry.lsn);
+        let properties = self.told(&message.as_ref(), entry.returns);
+        let slot = (!no_ack || lsn.is_some()).then(|| self.hold(entry, None));
         Some(Taken {
+            properties,
             message,
             slot,
             redelivered,
         })
     }
 
-    /// A delivery is done with: acknowledged or discarded. Call [`Queue::pump`] after the last one.
+    /// A delivery is done with: acknowledged. Call [`Queue::pump`] after the last one.
     pub fn settle(&mut self, slot: u32) -> Option<Gone> {
         let entry = self.unsettled.remove(slot)?;
         if let Some(consumer) = entry.consumer {
@@ -329,20 +369,45 @@ impl Queue {
         })
     }
 
-    /// A delivery goes back to its place. Call [`Queue::pump`] after the last one.
+    /// A delivery was rejected, not to come again: it falls. Call [`Queue::pump`] after the last one.
+    pub fn reject(&mut self, slot: u32) {
+        if let Some(entry) = self.take_back(slot) {
+            self.fall(entry, Reason::Rejected);
+        }
+    }
+
+    /// A delivery goes back to its place, unless it has done so too often. Call [`Queue::pump`] after the
+    /// last one.
     pub fn requeue(&mut self, slot: u32) {
-        let Some(entry) = self.unsettled.remove(slot) else {
+        let Some(mut entry) = self.take_back(slot) else {
             return;
         };
+        entry.returns = entry.returns.saturating_add(1);
+        entry.redelivered = true;
+        let limit = self.rules().and_then(|rules| rules.delivery_limit);
+        if limit.is_some_and(|limit| u64::from(entry.returns) > limit) {
+            self.fall(entry, Reason::DeliveryLimit);
+            return;
+        }
+        let lane = self.ready.lane_of(priority_of(&entry.message.as_ref()));
+        self.ready.put_back(lane, entry);
+        self.drop_overflow();
+    }
+
+    fn take_back(&mut self, slot: u32) -> Option<Entry> {
+        let entry = self.unsettled.remove(slot)?;
         if let Some(consumer) = entry.consumer {
             self.consumers.settled(consumer);
         }
-        self.ready.put_back(Entry {
+        Some(Entry {
             position: entry.position,
             lsn: entry.lsn,
-            redelivered: true,
-            message: entry.message,
-        });
+            expires: entry.expires,
+            returns: entry.returns,
+            redelivered: false,
+            // One without has fallen: nobody knows its slot but those who wait to be rid of it.
+            message: entry.message?,
+        })
     }
 
     /// Lends credit to a consumer. Returns what it can't use because it is gone.
@@ -376,12 +441,29 @@ impl Queue {
     /// positions, as first and count.
     pub fn purge(&mut self, sink: &mut impl Sink) -> (Rubbish, Vec<(u64, u64)>) {
         self.consumers.surrender_credit(sink);
-        let ranges = self.ready.ranges(self.next_position);
+        let ranges = self.ready_ranges();
         let rubbish = Rubbish {
-            ready: std::mem::take(&mut self.ready),
+            ready: self.ready.take(),
             unsettled: Unsettled::default(),
         };
         (rubbish, ranges)
+    }
+
+    /// From the first position on, all that is ready, nobody's, or behind: all but what is out.
+    fn ready_ranges(&self) -> Vec<(u64, u64)> {
+        let Some(mut first) = self.ready.first_position() else {
+            return Vec::new();
+        };
+        let mut out: Vec<u64> = self.unsettled.positions().collect();
+        out.sort_unstable();
+        let mut ranges = Vec::new();
+        for position in out.into_iter().chain([self.next_position]) {
+            if position > first {
+                ranges.push((first, position - first));
+            }
+            first = first.max(position + 1);
+        }
+        ranges
     }
 
     /// The queue is deleted: all its messages, to be dropped a few at a time.
@@ -395,6 +477,12 @@ impl Queue {
     /// Delivers ready messages as long as consumers can take them.
     pub fn pump(&mut self, sink: &mut impl Sink) {
         while self.ready.has_next() {
+            if self.ready.front_expiry() != NEVER {
+                self.drop_expired_head(sink.now_ms());
+                if !self.ready.has_next() {
+                    break;
+                }
+            }
             let Some(index) = self.next_consumer(sink) else {
                 self.consumers.ask_for_credit(sink);
                 return;
@@ -413,7 +501,7 @@ impl Queue {
             if sink.has_room(consumer) {
                 return Some(index);
             }
-            self.consumers.wait_for_room();
+            self.consumers.wait_for_room(index);
         }
         None
     }
@@ -421,7 +509,7 @@ impl Queue {
     fn deliver_incoming(
         &mut self,
         index: usize,
-        (position, lsn): (u64, Lsn),
+        (position, lsn, expires): (u64, Lsn, u64),
         incoming: &mut Incoming<'_>,
         sink: &mut impl Sink,
     ) {
@@ -430,8 +518,10 @@ impl Queue {
             self.unsettled.insert(UnsettledEntry {
                 position,
                 lsn,
+                expires,
+                returns: 0,
                 consumer: holder,
-                message: incoming.stored(),
+                message: Some(incoming.stored()),
             })
         });
         sink.deliver(self.consumers.at(index), slot, false, &incoming.message);
@@ -440,20 +530,33 @@ impl Queue {
 
     fn deliver_entry(&mut self, index: usize, entry: Entry, sink: &mut impl Sink) {
         let holder = self.holder(index);
-        let consumer = self.consumers.at(index);
-        if holder.is_none() && !entry.lsn.is_some() {
-            sink.deliver(consumer, None, entry.redelivered, &entry.message.as_ref());
-        } else {
-            let message = entry.message.clone();
-            let slot = self.unsettled.insert(UnsettledEntry {
-                position: entry.position,
-                lsn: entry.lsn,
-                consumer: holder,
-                message: entry.message,
-            });
-            sink.deliver(consumer, Some(slot), entry.redelivered, &message.as_ref());
+        let (message, redelivered) = (entry.message.clone(), entry.redelivered);
+        let told = self.told(&message.as_ref(), entry.returns);
+        let slot = (holder.is_some() || entry.lsn.is_some()).then(|| self.hold(entry, holder));
+        let mut message = message.as_ref();
+        if let Some(properties) = &told {
+            message.properties = properties;
         }
+        sink.deliver(self.consumers.at(index), slot, redelivered, &message);
         self.consumers.served(index);
+    }
+
+    fn hold(&mut self, entry: Entry, consumer: Option<ConsumerHandle>) -> u32 {
+        self.unsettled.insert(UnsettledEntry {
+            position: entry.position,
+            lsn: entry.lsn,
+            expires: entry.expires,
+            returns: entry.returns,
+            consumer,
+            message: Some(entry.message),
+        })
+    }
+
+    /// The properties that tell a consumer how often a message came back, where that is counted.
+    fn told(&self, message: &MessageRef<'_>, returns: u32) -> Option<Vec<u8>> {
+        let counts = returns > 0 && self.rules()?.delivery_limit.is_some();
+        let properties = Properties::from_validated(message.properties);
+        counts.then(|| properties::with_delivery_count(properties, returns))
     }
 
     /// The consumer, if it acknowledges what it takes.

@@ -1,4 +1,5 @@
-//! Messages that wait and that only the log holds: eight bytes each, by position.
+//! Messages that wait and that only the log holds: eight bytes each, by position, and eight more where
+//! messages expire.
 //!
 //! A queue that grows beyond its memory keeps its head, and these behind it. After a start all of a
 //! queue is here.
@@ -6,6 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::lane::NEVER;
 use crate::base::Lsn;
 
 /// Positions that a page spans.
@@ -22,6 +24,8 @@ pub struct Paged {
     pub position: u64,
     /// Where the log has it.
     pub lsn: Lsn,
+    /// When it is to go, in milliseconds since 1970, or [`NEVER`].
+    pub expires: u64,
     /// Whether it was delivered before.
     pub redelivered: bool,
 }
@@ -29,14 +33,6 @@ pub struct Paged {
 impl Paged {
     fn slot(self) -> u64 {
         self.lsn.0 | if self.redelivered { REDELIVERED } else { 0 }
-    }
-
-    fn of(position: u64, slot: u64) -> Option<Self> {
-        (slot != NOBODY).then_some(Self {
-            position,
-            lsn: Lsn(slot & !REDELIVERED),
-            redelivered: slot & REDELIVERED != 0,
-        })
     }
 }
 
@@ -52,6 +48,8 @@ struct Page {
     /// Position of the first slot.
     first: u64,
     slots: Vec<u64>,
+    /// Of each slot; empty if none of them expires.
+    expires: Vec<u64>,
     live: usize,
 }
 
@@ -79,6 +77,7 @@ impl Pages {
             let page = Page {
                 first,
                 slots: Vec::new(),
+                expires: Vec::new(),
                 live: 0,
             };
             self.pages.insert(at, page);
@@ -95,14 +94,19 @@ impl Pages {
             self.len += 1;
         }
         page.slots[slot] = paged.slot();
+        if paged.expires != NEVER || !page.expires.is_empty() {
+            page.expires.resize(page.slots.len(), NEVER);
+            page.expires[slot] = paged.expires;
+        }
     }
 
     /// Takes the message at that position away, if there is one.
     pub fn remove(&mut self, position: u64) -> Option<Paged> {
         let at = self.page_before(position)?;
         let page = &mut self.pages[at];
-        let slot = page.slots.get_mut((position - page.first) as usize)?;
-        let paged = Paged::of(position, std::mem::replace(slot, NOBODY))?;
+        let slot = (position - page.first) as usize;
+        let paged = page.at(slot)?;
+        page.slots[slot] = NOBODY;
         page.live -= 1;
         self.len -= 1;
         if page.live == 0 {
@@ -159,10 +163,7 @@ impl Pages {
 
     /// The first message.
     pub fn front(&self) -> Option<Paged> {
-        let page = self.pages.front()?;
-        (page.first..)
-            .zip(&page.slots)
-            .find_map(|(position, slot)| Paged::of(position, *slot))
+        self.pages.front()?.messages().next()
     }
 
     /// Takes the first message.
@@ -184,17 +185,12 @@ impl Pages {
     /// The message at that position.
     pub fn get(&self, position: u64) -> Option<Paged> {
         let page = &self.pages[self.page_before(position)?];
-        let slot = page.slots.get((position - page.first) as usize)?;
-        Paged::of(position, *slot)
+        page.at((position - page.first) as usize)
     }
 
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Paged> {
-        self.pages.iter().flat_map(|page| {
-            (page.first..)
-                .zip(&page.slots)
-                .filter_map(|(position, slot)| Paged::of(position, *slot))
-        })
+        self.pages.iter().flat_map(Page::messages)
     }
 
     /// The last page that begins at `position` or before.
@@ -209,11 +205,27 @@ impl Pages {
 }
 
 impl Page {
+    /// The message in a slot.
+    fn at(&self, slot: usize) -> Option<Paged> {
+        let word = *self.slots.get(slot)?;
+        (word != NOBODY).then(|| Paged {
+            position: self.first + slot as u64,
+            lsn: Lsn(word & !REDELIVERED),
+            expires: self.expires.get(slot).copied().unwrap_or(NEVER),
+            redelivered: word & REDELIVERED != 0,
+        })
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Paged> {
+        (0..self.slots.len()).filter_map(|slot| self.at(slot))
+    }
+
     /// Forgets slots at the front once they are worth the move.
     fn drop_front(&mut self, passed: usize) {
         const WORTH_IT: usize = 64;
         if passed >= WORTH_IT {
             self.slots.drain(..passed);
+            self.expires.drain(..passed.min(self.expires.len()));
             self.first += passed as u64;
         }
     }
@@ -236,15 +248,16 @@ mod tests {
             let mut last = 0;
             for (number, (operation, position, redelivered)) in operations.into_iter().enumerate() {
                 let lsn = Lsn(number as u64 + 1);
+                let expires = if position % 3 == 0 { position } else { NEVER };
                 match operation {
                     0 => {
                         last += position % 3;
-                        let paged = Paged { position: last, lsn, redelivered };
+                        let paged = Paged { position: last, lsn, expires, redelivered };
                         pages.insert(paged);
                         map.insert(last, paged);
                     }
                     1 => {
-                        let paged = Paged { position, lsn, redelivered };
+                        let paged = Paged { position, lsn, expires, redelivered };
                         pages.insert(paged);
                         map.insert(position, paged);
                     }

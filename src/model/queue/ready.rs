@@ -1,52 +1,84 @@
-//! Messages that wait, in the order they came.
+//! Messages that wait: a lane for each priority, the highest served first, and what is to go at its time
+//! wherever it stands.
 //!
-//! Whatever goes back to the queue was taken from its head before, so its position is lower than that
-//! of everything in the main line: it waits in a second, ordered line that is served first. The main
-//! line has its head in memory and, if it is long, the rest in the log.
-//!
-//! ```text
-//!   returned ─► line (in memory) ─► pages (in the log only)
-//! ```
+//! In a lane whose messages go in the order they came, looking at the head is enough. One that is to
+//! go before another in front of it is noted in the expiry index.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::pages::{Paged, Pages};
+use super::lane::{Entry, Lane, NEVER, Removed};
+use super::pages::Paged;
 use crate::base::{Lsn, StoredMessage};
 
-/// A message that waits.
-pub(super) struct Entry {
-    /// Its place: the number of messages that came before it.
-    pub(super) position: u64,
-    /// Where the log has it, if it does.
-    pub(super) lsn: Lsn,
-    /// Whether it was delivered before.
-    pub(super) redelivered: bool,
-    /// The message.
-    pub(super) message: StoredMessage,
-}
-
-/// The lines.
+/// The lanes.
 #[derive(Default)]
 pub(super) struct Ready {
-    returned: BTreeMap<u64, Entry>,
-    line: VecDeque<Entry>,
-    pages: Pages,
+    /// Of a queue without priorities the only one, otherwise of priority 0.
+    lowest: Lane,
+    higher: Option<Box<Higher>>,
+    len: usize,
+    /// How many are in the log only.
+    paged: usize,
     /// Bytes of the messages in memory.
     bytes: usize,
+    /// Bytes of all bodies. Where messages left the log's pages unread it is an estimate, until the
+    /// queue is empty once.
+    body_bytes: u64,
+    /// Expiry, position and lane of messages that go before one in front of them.
+    early: BTreeSet<(u64, u64, u8)>,
+    /// How often messages in the pages came back, as a clean stop has told.
+    returns: BTreeMap<u64, u32>,
+}
+
+/// The lanes from priority 1 up.
+struct Higher {
+    lanes: Vec<Lane>,
+    /// A bit for each lane, of all: it has messages.
+    occupied: [u64; 4],
 }
 
 impl Ready {
+    /// With lanes for priorities up to `max`; 0: none.
+    pub(super) fn with_priorities(max: u8) -> Self {
+        let higher = (max > 0).then(|| {
+            Box::new(Higher {
+                lanes: (0..max).map(|_| Lane::default()).collect(),
+                occupied: [0; 4],
+            })
+        });
+        Self {
+            higher,
+            ..Self::default()
+        }
+    }
+
+    /// The lane of a message of this priority.
+    pub(super) fn lane_of(&self, priority: u8) -> u8 {
+        match &self.higher {
+            None => 0,
+            Some(higher) => priority.min(higher.lanes.len() as u8),
+        }
+    }
+
+    pub(super) fn has_priorities(&self) -> bool {
+        self.higher.is_some()
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.returned.len() + self.line.len() + self.pages.len()
+        self.len
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.returned.is_empty() && self.pages.is_empty()
+        self.len == 0
+    }
+
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     /// Whether the first message is in memory.
     pub(super) fn has_next(&self) -> bool {
-        !self.line.is_empty() || !self.returned.is_empty()
+        self.front_lane().has_next()
     }
 
     /// Bytes of the messages in memory.
@@ -54,133 +86,275 @@ impl Ready {
         self.bytes
     }
 
-    pub(super) fn pages(&self) -> &Pages {
-        &self.pages
+    /// Whether some are in the log only.
+    pub(super) fn is_paging(&self) -> bool {
+        self.paged > 0
     }
 
-    /// All that wait is what a start found in the log.
-    pub(super) fn restore(&mut self, pages: Pages) {
-        self.pages = pages;
+    /// The lane whose turn it is.
+    pub(super) fn front_lane(&self) -> &Lane {
+        self.lane(self.front())
     }
 
-    /// One more of those.
-    pub(super) fn restore_one(&mut self, paged: Paged) {
-        self.pages.insert(paged);
+    /// When the first message is to go.
+    pub(super) fn front_expiry(&self) -> u64 {
+        self.front_lane().front_expiry().unwrap_or(NEVER)
+    }
+
+    /// When the next message is to go, of all.
+    pub(super) fn next_expiry(&self) -> u64 {
+        let fronts = self.lanes().filter_map(Lane::front_expiry).min();
+        let early = self.early.first().map(|(expires, ..)| *expires);
+        fronts.into_iter().chain(early).min().unwrap_or(NEVER)
+    }
+
+    /// What a start found in the log, in the order of positions.
+    pub(super) fn restore(&mut self, lane: u8, paged: Paged, body_len: u64) {
+        self.note_expiry(lane, paged.position, paged.expires);
+        self.restore_early(lane, paged, body_len);
+    }
+
+    /// One more of those, in any order.
+    pub(super) fn restore_one(&mut self, lane: u8, paged: Paged, body_len: u64) {
+        if paged.expires != NEVER {
+            self.early.insert((paged.expires, paged.position, lane));
+        }
+        self.restore_early(lane, paged, body_len);
+    }
+
+    fn restore_early(&mut self, lane: u8, paged: Paged, body_len: u64) {
+        self.lane_mut(lane).restore(paged);
+        self.paged += 1;
+        self.came(lane, body_len);
+    }
+
+    /// A message in the pages came back that often before the last stop.
+    pub(super) fn restore_returns(&mut self, position: u64, returns: u32) {
+        self.returns.insert(position, returns);
     }
 
     /// A message that came in last. There must be no pages before it.
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, lane: u8, entry: Entry) {
+        self.note_expiry(lane, entry.position, entry.expires);
+        let body_len = entry.message.as_ref().body_len() as u64;
         self.bytes += entry.message.size();
-        self.line.push_back(entry);
+        self.lane_mut(lane).push(entry);
+        self.came(lane, body_len);
     }
 
     /// A message that came in last and stays in the log.
-    pub(super) fn push_paged(&mut self, position: u64, lsn: Lsn) {
-        self.pages.insert(Paged {
-            position,
-            lsn,
-            redelivered: false,
-        });
+    pub(super) fn push_paged(&mut self, lane: u8, paged: Paged, body_len: u64) {
+        self.note_expiry(lane, paged.position, paged.expires);
+        self.lane_mut(lane).push_paged(paged);
+        self.paged += 1;
+        self.came(lane, body_len);
     }
 
     /// A message that was taken before goes back to its place.
-    pub(super) fn put_back(&mut self, entry: Entry) {
+    pub(super) fn put_back(&mut self, lane: u8, entry: Entry) {
+        if entry.expires != NEVER {
+            self.early.insert((entry.expires, entry.position, lane));
+        }
+        let body_len = entry.message.as_ref().body_len() as u64;
         self.bytes += entry.message.size();
-        self.returned.insert(entry.position, entry);
+        self.lane_mut(lane).put_back(entry);
+        self.came(lane, body_len);
     }
 
     /// The first message, if it is in memory.
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        let entry = if self.returned.is_empty() {
-            let entry = self.line.pop_front();
-            self.give_memory_back();
-            entry?
-        } else {
-            self.returned.pop_first().map(|(_, entry)| entry)?
-        };
-        self.bytes -= entry.message.size();
+        let lane = self.front();
+        let entry = self.lane_mut(lane).pop()?;
+        self.removed_entry(lane, &entry);
         Some(entry)
     }
 
-    /// The first of the pages came from the log.
-    pub(super) fn page_in(&mut self, message: StoredMessage) {
-        if let Some(paged) = self.pages.pop_front() {
-            self.push(Entry {
-                position: paged.position,
-                lsn: paged.lsn,
-                redelivered: paged.redelivered,
-                message,
-            });
-        }
+    /// The first message, wherever it is.
+    pub(super) fn pop_any(&mut self) -> Option<Removed> {
+        self.pop_from(self.front())
     }
 
-    /// The first of the pages can't be had.
-    pub(super) fn drop_page(&mut self) -> Option<Paged> {
-        self.pages.pop_front()
+    fn pop_from(&mut self, lane: u8) -> Option<Removed> {
+        let removed = self.lane_mut(lane).pop_any()?;
+        self.removed(lane, &removed);
+        Some(removed)
+    }
+
+    /// A message that is to go by now, wherever it stands.
+    pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<Removed> {
+        if let Some(&(expires, position, lane)) = self.early.first()
+            && expires <= now_ms
+        {
+            let removed = self.lane_mut(lane).remove(position)?;
+            self.removed(lane, &removed);
+            return Some(removed);
+        }
+        let lane = self.occupied().find(|lane| {
+            let expiry = self.lane(*lane).front_expiry();
+            expiry.is_some_and(|expires| expires <= now_ms)
+        })?;
+        self.pop_from(lane)
+    }
+
+    /// The first page of a lane came from the log, if that is the one.
+    pub(super) fn page_in(
+        &mut self,
+        lane: u8,
+        position: u64,
+        lsn: Lsn,
+        message: impl FnOnce() -> StoredMessage,
+    ) -> bool {
+        let front = self.lane(lane).pages().front();
+        let is_it = front.is_some_and(|front| front.position == position && front.lsn == lsn);
+        if is_it {
+            let (returns, message) = (self.take_returns(position), message());
+            self.bytes += message.size();
+            self.paged -= 1;
+            self.lane_mut(lane).page_in(returns, message);
+        }
+        is_it
+    }
+
+    /// The first message is in the pages and can't be had.
+    pub(super) fn drop_page(&mut self) {
+        let lane = self.front();
+        if let Some(paged) = self.lane_mut(lane).drop_page() {
+            self.removed(lane, &Removed::Paged(paged));
+        }
     }
 
     /// Any one, to be dropped: where the log has it. The outer none: there are no more.
     pub(super) fn drop_one(&mut self) -> Option<Lsn> {
-        match self.pop() {
-            Some(entry) => Some(entry.lsn),
-            None => self.pages.pop_front().map(|paged| paged.lsn),
-        }
+        self.pop_any().map(|removed| removed.lsn())
     }
 
-    /// The positions of all that wait, as first and count; some between them may be nobody's.
-    pub(super) fn ranges(&self, end: u64) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<_> = self.returned.keys().map(|one| (*one, 1)).collect();
-        let head = self.line.front().map(|entry| entry.position);
-        if let Some(first) = head.or_else(|| self.pages.front().map(|paged| paged.position)) {
-            ranges.push((first, end - first));
-        }
-        ranges
-    }
-
-    /// Where the log has the message of that position, if it waits here.
-    pub(super) fn lsn(&self, position: u64) -> Option<Lsn> {
-        let at = self.line.partition_point(|entry| entry.position < position);
-        match self.line.get(at) {
-            Some(entry) if entry.position == position => Some(entry.lsn),
-            _ => match self.returned.get(&position) {
-                Some(entry) => Some(entry.lsn),
-                None => self.pages.get(position).map(|paged| paged.lsn),
-            },
-        }
+    /// Where the log has the message of that position, if it waits.
+    pub(super) fn lsn(&self, lane: u8, position: u64) -> Option<Lsn> {
+        self.lane(lane).lsn(position)
     }
 
     /// The log has it elsewhere now.
-    pub(super) fn relocate(&mut self, position: u64, lsn: Lsn) {
-        let at = self.line.partition_point(|entry| entry.position < position);
-        match self.line.get_mut(at) {
-            Some(entry) if entry.position == position => entry.lsn = lsn,
-            _ => match (self.returned.get_mut(&position), self.pages.get(position)) {
-                (Some(entry), _) => entry.lsn = lsn,
-                (None, Some(paged)) => self.pages.insert(Paged { lsn, ..paged }),
-                (None, None) => {}
-            },
+    pub(super) fn relocate(&mut self, lane: u8, position: u64, lsn: Lsn) {
+        self.lane_mut(lane).relocate(position, lsn);
+    }
+
+    /// The lowest position.
+    pub(super) fn first_position(&self) -> Option<u64> {
+        self.lanes().filter_map(Lane::first_position).min()
+    }
+
+    /// Positions of messages that the log has and that were delivered before, and how often they came
+    /// back.
+    pub(super) fn redelivered(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.lanes().flat_map(|lane| {
+            let entries = lane.entries();
+            let logged = entries.filter(|entry| entry.redelivered && entry.lsn.is_some());
+            let paged = lane.pages().iter().filter(|paged| paged.redelivered);
+            logged
+                .map(|entry| (entry.position, entry.returns))
+                .chain(paged.map(|paged| (paged.position, self.returns_of(paged.position))))
+        })
+    }
+
+    /// Takes all away; lanes stay.
+    pub(super) fn take(&mut self) -> Self {
+        let max = self.higher.as_ref().map_or(0, |higher| higher.lanes.len());
+        std::mem::replace(self, Self::with_priorities(max as u8))
+    }
+
+    fn note_expiry(&mut self, lane: u8, position: u64, expires: u64) {
+        if !self.lane_mut(lane).expires_in_order(expires) {
+            self.early.insert((expires, position, lane));
         }
     }
 
-    /// Positions of messages that the log has and that were delivered before.
-    pub(super) fn redelivered(&self) -> impl Iterator<Item = u64> {
-        let in_memory = self.returned.values().chain(&self.line);
-        in_memory
-            .filter(|entry| entry.redelivered && entry.lsn.is_some())
-            .map(|entry| entry.position)
-            .chain(
-                self.pages
-                    .iter()
-                    .filter(|paged| paged.redelivered)
-                    .map(|paged| paged.position),
-            )
+    fn forget_expiry(&mut self, lane: u8, position: u64, expires: u64) {
+        if !self.early.is_empty() {
+            self.early.remove(&(expires, position, lane));
+        }
     }
 
-    /// After a backlog has drained, its table of entries goes too.
-    fn give_memory_back(&mut self) {
-        const WORTH_KEEPING: usize = 1024;
-        if self.line.is_empty() && self.line.capacity() > WORTH_KEEPING {
-            self.line = VecDeque::with_capacity(WORTH_KEEPING);
+    fn returns_of(&self, position: u64) -> u32 {
+        self.returns.get(&position).copied().unwrap_or(0)
+    }
+
+    fn take_returns(&mut self, position: u64) -> u32 {
+        self.returns.remove(&position).unwrap_or(0)
+    }
+
+    fn came(&mut self, lane: u8, body_len: u64) {
+        self.len += 1;
+        self.body_bytes += body_len;
+        if let Some(higher) = &mut self.higher {
+            higher.occupied[usize::from(lane / 64)] |= 1 << (lane % 64);
+        }
+    }
+
+    fn removed(&mut self, lane: u8, removed: &Removed) {
+        match removed {
+            Removed::Entry(entry) => self.removed_entry(lane, entry),
+            Removed::Paged(paged) => {
+                self.paged -= 1;
+                self.forget_expiry(lane, paged.position, paged.expires);
+                self.take_returns(paged.position);
+                // Nobody has read how long it was.
+                self.went(lane, self.body_bytes / self.len as u64);
+            }
+        }
+    }
+
+    fn removed_entry(&mut self, lane: u8, entry: &Entry) {
+        self.bytes -= entry.message.size();
+        self.forget_expiry(lane, entry.position, entry.expires);
+        self.went(lane, entry.message.as_ref().body_len() as u64);
+    }
+
+    fn went(&mut self, lane: u8, body_len: u64) {
+        self.len -= 1;
+        self.body_bytes = match self.len {
+            0 => 0,
+            _ => self.body_bytes.saturating_sub(body_len),
+        };
+        let is_empty = self.lane(lane).is_empty();
+        if let Some(higher) = &mut self.higher
+            && is_empty
+        {
+            higher.occupied[usize::from(lane / 64)] &= !(1 << (lane % 64));
+        }
+    }
+
+    /// The highest lane that has messages; the lowest if none has.
+    fn front(&self) -> u8 {
+        let Some(higher) = &self.higher else { return 0 };
+        let words = higher.occupied.iter().enumerate().rev();
+        let mut occupied = words.filter(|(_, word)| **word != 0);
+        occupied.next().map_or(0, |(at, word)| {
+            (at * 64) as u8 + (63 - word.leading_zeros() as u8)
+        })
+    }
+
+    /// The lanes that have messages.
+    fn occupied(&self) -> impl Iterator<Item = u8> {
+        let lanes = 0..=self.lane_of(u8::MAX);
+        lanes.filter(|lane| !self.lane(*lane).is_empty())
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        let higher = self.higher.iter().flat_map(|higher| &higher.lanes);
+        std::iter::once(&self.lowest).chain(higher)
+    }
+
+    fn lane(&self, lane: u8) -> &Lane {
+        match &self.higher {
+            Some(higher) if lane > 0 => &higher.lanes[usize::from(lane) - 1],
+            _ => &self.lowest,
+        }
+    }
+
+    fn lane_mut(&mut self, lane: u8) -> &mut Lane {
+        match &mut self.higher {
+            Some(higher) if lane > 0 => &mut higher.lanes[usize::from(lane) - 1],
+            _ => &mut self.lowest,
         }
     }
 }

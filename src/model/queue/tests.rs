@@ -30,9 +30,14 @@ struct Collector {
     full: BTreeSet<u32>,
     hungry: Vec<u32>,
     surrendered: Vec<(u32, u32)>,
+    now_ms: u64,
 }
 
 impl Sink for Collector {
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     fn has_room(&mut self, consumer: &Consumer) -> bool {
         !self.full.contains(&consumer.number)
     }
@@ -72,6 +77,7 @@ fn consumer(number: u32, prefetch: u32) -> Consumer {
         number,
         no_ack: false,
         exclusive: false,
+        priority: 0,
         prefetch,
         credits: None,
         paused: false,
@@ -212,7 +218,7 @@ proptest! {
                     queue.pump(&mut sink);
                 }
                 Operation::Get => {
-                    let taken = queue.get(false);
+                    let taken = queue.get(false, 0);
                     let expected = model.ready.pop_first();
                     prop_assert_eq!(taken.is_some(), expected.is_some());
                     if let (Some(taken), Some((number, redelivered))) = (taken, expected) {
@@ -305,7 +311,7 @@ fn rubbish_is_dropped_a_few_at_a_time() {
     for number in 0..5 {
         publish(&mut queue, number, &mut sink);
     }
-    queue.get(false);
+    queue.get(false, 0);
     let mut rubbish = queue.into_rubbish();
     assert_eq!(rubbish.ready_count(), 4);
     assert!(!rubbish.drop_some(4, |_| {}));

@@ -12,11 +12,15 @@ pub(super) struct UnsettledEntry {
     pub(super) position: u64,
     /// Where the log has it, if it does.
     pub(super) lsn: Lsn,
+    /// When it is to go should it go back, in milliseconds since 1970, or never.
+    pub(super) expires: u64,
+    /// How often it came back.
+    pub(super) returns: u32,
     /// Who holds it; none if it was taken by `basic.get`, or is on its way to a consumer that doesn't
     /// acknowledge.
     pub(super) consumer: Option<ConsumerHandle>,
-    /// The message.
-    pub(super) message: StoredMessage,
+    /// The message; none if it won't go back: it has fallen, and stays here until it is safe elsewhere.
+    pub(super) message: Option<StoredMessage>,
 }
 
 /// All deliveries of a queue that are out.
@@ -46,6 +50,15 @@ impl Unsettled {
         entries
             .filter(|(_, entry)| entry.lsn.is_some())
             .map(|(slot, entry)| (entry.position, entry.lsn, slot as u32))
+    }
+
+    pub(super) fn lsn(&self, slot: u32) -> Option<Lsn> {
+        self.entries.get(slot as usize).map(|entry| entry.lsn)
+    }
+
+    /// The position of each.
+    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|(_, entry)| entry.position)
     }
 
     pub(super) fn relocate(&mut self, slot: u32, lsn: Lsn) {

@@ -19,13 +19,14 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-pub(super) use self::record::LoggedMessage;
-use self::record::{CLEAN, FLAGGED, MESSAGE, Run, SETTLED, STARTED, Target};
-use crate::base::{Lsn, QueueId, SessionId, StoredMessage, Time, limits};
+use self::record::{CLEAN, FLAGGED, MESSAGE, RETURNED, Run, SETTLED, STARTED};
+pub(super) use self::record::{LoggedMessage, Target};
+use crate::base::{Lsn, QueueId, StoredMessage, Time, limits};
 use crate::log::{
     BatchWriter, DiskRequest, FileNumber, Found, Located, Log, Placed, RECORD_OVERHEAD, ReadId,
     Record, Room, Stretch,
 };
+use crate::mail::Publisher;
 
 pub(super) use self::record::LogQueue;
 pub use self::recovery::{Kept, Recovered};
@@ -100,14 +101,15 @@ impl Pending {
 #[derive(Clone, Copy, Debug)]
 enum Mark {
     Flagged(Run),
+    /// Its count is not of positions: so often a message came back.
+    Returned(Run),
     Started,
 }
 
-/// A channel that is to be told that its publishes up to a number are settled.
+/// A publisher that is to be told that its publishes up to a number are settled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Waiter {
-    pub(super) session: SessionId,
-    pub(super) channel: u16,
+    pub(super) publisher: Publisher,
     pub(super) upto: u64,
 }
 
@@ -115,6 +117,7 @@ pub(super) struct Waiter {
 #[derive(Debug)]
 enum Reading {
     PageIn(QueueId, Stretch),
+    Letter(Stretch),
     Rewrite(Stretch),
 }
 
@@ -122,6 +125,8 @@ enum Reading {
 pub(super) enum Fetched {
     /// For a queue that waits for its pages.
     Pages(QueueId, Stretch),
+    /// For the first dead letter that waits for it.
+    Letters(Stretch),
     /// Messages whose survivors are to be written again.
     Survivors(Stretch),
 }
@@ -176,40 +181,21 @@ impl Journal {
     }
 
     /// Takes in a message under [`Journal::upcoming_lsn`]. It is in one place at least.
-    pub(super) fn append(
-        &mut self,
-        message: StoredMessage,
-        targets: &[(LogQueue, u64)],
-        now: Time,
-    ) {
+    pub(super) fn append(&mut self, message: StoredMessage, targets: &[Target], now: Time) {
         self.push(message, targets, false, now);
     }
 
     /// The same for one that the log has already, at another place.
-    pub(super) fn append_again(
-        &mut self,
-        message: StoredMessage,
-        queue: LogQueue,
-        position: u64,
-        now: Time,
-    ) {
-        self.push(message, &[(queue, position)], true, now);
+    pub(super) fn append_again(&mut self, message: StoredMessage, target: Target, now: Time) {
+        self.push(message, &[target], true, now);
     }
 
-    fn push(
-        &mut self,
-        message: StoredMessage,
-        targets: &[(LogQueue, u64)],
-        again: bool,
-        now: Time,
-    ) {
+    fn push(&mut self, message: StoredMessage, targets: &[Target], again: bool, now: Time) {
         let lsn = self.log.next_lsn();
         if self.pending.is_empty() {
             self.first_pending = lsn;
         }
-        let mut targets = targets
-            .iter()
-            .map(|&(queue, position)| Target { queue, position });
+        let mut targets = targets.iter().copied();
         let mut pending = Pending {
             message,
             first: targets.next(),
@@ -289,7 +275,7 @@ impl Journal {
         };
         if self.waiting.len() > self.closed_waiters
             && let Some((lsn, last)) = self.waiting.back_mut()
-            && (last.session, last.channel) == (waiter.session, waiter.channel)
+            && last.publisher == waiter.publisher
         {
             *lsn = upto;
             last.upto = waiter.upto;
@@ -323,19 +309,23 @@ impl Journal {
     }
 
     /// Writes at the end of a clean stop what only memory knows: the runs of positions whose messages
-    /// were delivered before, as queue, first and count.
-    pub(super) fn finish(&mut self, flagged: impl Iterator<Item = (LogQueue, u64)>) {
+    /// were delivered before, and how often they came back.
+    pub(super) fn finish(&mut self, flagged: impl Iterator<Item = (LogQueue, u64, u32)>) {
         if self.finishing || self.log.used() == 0 && self.is_quiet() {
             return;
         }
         self.finishing = true;
         let mut runs: Vec<Run> = Vec::new();
-        for (queue, first) in flagged {
+        for (queue, first, returns) in flagged {
             let run = Run {
                 queue,
                 first,
                 count: 1,
             };
+            if returns > 0 {
+                let count = u64::from(returns);
+                self.marks.push(Mark::Returned(Run { count, ..run }));
+            }
             add_run(&mut runs, run);
         }
         self.marks.extend(runs.into_iter().map(Mark::Flagged));
@@ -485,9 +475,18 @@ impl Journal {
 
     /// Has a message read that a queue wants back, if it is there.
     pub(super) fn fetch(&mut self, queue: QueueId, lsn: Lsn) -> Located {
+        self.find_and_read(lsn, |stretch| Reading::PageIn(queue, stretch))
+    }
+
+    /// The same for a message that is to be dead-lettered.
+    pub(super) fn fetch_letter(&mut self, lsn: Lsn) -> Located {
+        self.find_and_read(lsn, Reading::Letter)
+    }
+
+    fn find_and_read(&mut self, lsn: Lsn, purpose: impl FnOnce(Stretch) -> Reading) -> Located {
         let located = self.log.locate(lsn);
         match located {
-            Located::Here(stretch) => self.read(stretch, Reading::PageIn(queue, stretch)),
+            Located::Here(stretch) => self.read(stretch, purpose(stretch)),
             Located::NotYet => self.is_wanted = true,
             Located::Nowhere => {}
         }
@@ -528,6 +527,7 @@ impl Journal {
     pub(super) fn fetched(&mut self, read: ReadId) -> Option<Fetched> {
         match self.reads.remove(&read)? {
             Reading::PageIn(queue, stretch) => Some(Fetched::Pages(queue, stretch)),
+            Reading::Letter(stretch) => Some(Fetched::Letters(stretch)),
             Reading::Rewrite(stretch) => (!self.finishing).then_some(Fetched::Survivors(stretch)),
         }
     }
@@ -562,6 +562,7 @@ impl Mark {
     fn write(&self, writer: &mut BatchWriter<'_>) {
         match self {
             Self::Flagged(run) => run.write(FLAGGED, writer),
+            Self::Returned(run) => run.write(RETURNED, writer),
             Self::Started => writer.begin(STARTED, 0),
         }
     }

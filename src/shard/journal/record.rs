@@ -1,29 +1,36 @@
 //! What a shard writes to its log.
 //!
 //! ```text
-//! message   flags 1 | targets n | n x (queue, position) | exchange 1 + bytes | routing key 1 + bytes
-//!           | properties length, bytes | body: the rest                             has an LSN
-//! settled   queue | first position | count         acknowledged, discarded, purged
+//! message   flags 1 | targets n | n x (queue, position, with flag 2: expiry) | exchange 1 + bytes
+//!           | routing key 1 + bytes | properties length, bytes | body: the rest     has an LSN
+//! settled   queue | first position | count         acknowledged, discarded, purged, dead-lettered
 //! flagged   queue | first position | count         at a clean stop: were delivered before
+//! returned  queue | position | times               at a clean stop: came back so often
 //! clean     (empty)  a clean stop; says something only if it is the last record
 //! started   (empty)  the log was opened: what came before is not the last record any more
 //!
-//! Numbers are varints, but for the one byte of flags and of the two short lengths.
+//! Numbers are varints, but for the one byte of flags and of the two short lengths. An expiry is 0 for
+//! none, or milliseconds since 1970. Flags: 1 the message is persistent, 2 it expires in some queue.
 //! ```
 
 use bytes::Bytes;
 
+use crate::amqp::properties::Properties;
 use crate::base::{MessageRef, StoredMessage, limits};
 use crate::log::{BatchWriter, take_varint, varint_len};
+use crate::model::queue::NEVER;
 
 pub(super) const MESSAGE: u8 = 1;
 pub(super) const SETTLED: u8 = 2;
 pub(super) const FLAGGED: u8 = 3;
 pub(super) const CLEAN: u8 = 4;
 pub(super) const STARTED: u8 = 5;
+pub(super) const RETURNED: u8 = 6;
 
 /// The message was published with delivery mode 2.
 const PERSISTENT: u8 = 1;
+/// Its targets have expiries.
+const EXPIRES: u8 = 2;
 
 /// How a queue is called in the log: what of it is durable by a number that no other queue of the data
 /// directory has or had, what isn't by one that holds until the next start.
@@ -56,18 +63,39 @@ impl LogQueue {
 pub(in crate::shard) struct Target {
     pub(in crate::shard) queue: LogQueue,
     pub(in crate::shard) position: u64,
+    /// When it is to go, in milliseconds since 1970, or [`NEVER`].
+    pub(in crate::shard) expires: u64,
+}
+
+impl Target {
+    /// As in the log, where none is the shortest.
+    fn expiry(&self) -> u64 {
+        if self.expires == NEVER {
+            0
+        } else {
+            self.expires
+        }
+    }
+}
+
+fn any_expires(mut targets: impl Iterator<Item = Target>) -> bool {
+    targets.any(|target| target.expires != NEVER)
 }
 
 /// The length of a message's payload.
 pub(super) fn message_len(
     message: &MessageRef<'_>,
-    targets: impl Iterator<Item = Target>,
+    targets: impl Iterator<Item = Target> + Clone,
 ) -> usize {
+    let expires = any_expires(targets.clone());
     let mut count = 0;
     let mut len = 1;
     for target in targets {
         count += 1;
         len += varint_len(target.queue.0) + varint_len(target.position);
+        if expires {
+            len += varint_len(target.expiry());
+        }
     }
     len + varint_len(count)
         + 1
@@ -85,11 +113,16 @@ pub(super) fn write_message(
     message: &MessageRef<'_>,
     targets: impl Iterator<Item = Target> + Clone,
 ) {
-    writer.put(&[if message.persistent { PERSISTENT } else { 0 }]);
+    let expires = any_expires(targets.clone());
+    let persistent = if message.persistent { PERSISTENT } else { 0 };
+    writer.put(&[persistent | if expires { EXPIRES } else { 0 }]);
     writer.put_varint(targets.clone().count() as u64);
     for target in targets {
         writer.put_varint(target.queue.0);
         writer.put_varint(target.position);
+        if expires {
+            writer.put_varint(target.expiry());
+        }
     }
     for short in [message.exchange, message.routing_key] {
         writer.put(&[short.len() as u8]);
@@ -107,6 +140,7 @@ pub(super) fn write_message(
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct LoggedMessage<'a> {
     targets: &'a [u8],
+    expires: bool,
     exchange: &'a [u8],
     routing_key: &'a [u8],
     properties: &'a [u8],
@@ -120,7 +154,9 @@ impl<'a> LoggedMessage<'a> {
         let (&flags, mut rest) = payload.split_first()?;
         let count = take_varint(&mut rest)?;
         let targets = rest;
-        for _ in 0..2 * count {
+        let expires = flags & EXPIRES != 0;
+        let numbers = if expires { 3 } else { 2 };
+        for _ in 0..count.checked_mul(numbers)? {
             take_varint(&mut rest)?;
         }
         let targets = &targets[..targets.len() - rest.len()];
@@ -130,6 +166,7 @@ impl<'a> LoggedMessage<'a> {
         let (properties, body) = rest.split_at_checked(properties_len)?;
         Some(Self {
             targets,
+            expires,
             exchange,
             routing_key,
             properties,
@@ -140,13 +177,28 @@ impl<'a> LoggedMessage<'a> {
 
     /// The queues that it was put in, and where.
     pub(in crate::shard) fn targets(&self) -> impl Iterator<Item = Target> + use<'a> {
-        let mut rest = self.targets;
+        let (mut rest, expires) = (self.targets, self.expires);
         std::iter::from_fn(move || {
             Some(Target {
                 queue: LogQueue(take_varint(&mut rest)?),
                 position: take_varint(&mut rest)?,
+                expires: match expires.then(|| take_varint(&mut rest)) {
+                    None | Some(Some(0)) => NEVER,
+                    Some(expires) => expires?,
+                },
             })
         })
+    }
+
+    /// Its `priority` property.
+    pub(in crate::shard) fn priority(&self) -> u8 {
+        let properties = Properties::from_validated(self.properties);
+        properties.priority().unwrap_or(0)
+    }
+
+    /// Bytes of its body.
+    pub(in crate::shard) fn body_len(&self) -> u64 {
+        self.body.len() as u64
     }
 
     /// A copy to be kept in memory.

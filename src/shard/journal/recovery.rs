@@ -1,11 +1,13 @@
 //! The queues of a core as its log has them after a stop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::record::{CLEAN, FLAGGED, LogQueue, LoggedMessage, MESSAGE, Run, SETTLED, STARTED};
+use super::record::{
+    CLEAN, FLAGGED, LogQueue, LoggedMessage, MESSAGE, RETURNED, Run, SETTLED, STARTED,
+};
 use crate::base::{Lsn, StoredMessage};
 use crate::log::{Found, Image, Record, RecoveryError, recover};
-use crate::model::queue::{Paged, Pages};
+use crate::model::queue::{Paged, Pages, Restored};
 
 /// The log of messages.
 pub(super) const GROUP: u32 = 1;
@@ -21,11 +23,69 @@ pub struct Recovered {
 
 /// A queue of that log.
 #[derive(Debug, Default)]
-struct RecoveredQueue {
-    pages: Pages,
-    next_position: u64,
+pub(in crate::shard) struct RecoveredQueue {
+    /// By the messages' priorities.
+    lanes: BTreeMap<u8, Pages>,
+    len: u64,
+    /// Bytes of their bodies; those that are done with are taken for average ones.
+    body_bytes: u64,
+    pub(in crate::shard) next_position: u64,
     /// As the last clean stop told.
     flagged: Vec<Run>,
+    /// The same: position, and how often the message came back.
+    pub(in crate::shard) returned: Vec<(u64, u32)>,
+}
+
+impl RecoveredQueue {
+    fn add(&mut self, priority: u8, body_len: u64, paged: Paged) {
+        let lane = self.lanes.entry(priority).or_default();
+        let len = lane.len();
+        lane.insert(paged);
+        // One that was written again is here already.
+        if lane.len() > len {
+            self.len += 1;
+            self.body_bytes += body_len;
+        }
+    }
+
+    fn remove(&mut self, run: Run) {
+        let end = run.first.saturating_add(run.count);
+        self.next_position = self.next_position.max(end);
+        let average = self.average();
+        for lane in self.lanes.values_mut() {
+            let len = lane.len();
+            lane.remove_range(run.first..end);
+            let removed = (len - lane.len()) as u64;
+            self.len -= removed;
+            self.body_bytes -= removed * average;
+        }
+    }
+
+    fn average(&self) -> u64 {
+        self.body_bytes.checked_div(self.len).unwrap_or(0)
+    }
+
+    fn get(&self, position: u64) -> Option<Paged> {
+        self.lanes.values().find_map(|lane| lane.get(position))
+    }
+
+    /// Its messages in the order of their positions; they are here no more.
+    pub(in crate::shard) fn drain(&mut self) -> impl Iterator<Item = Restored> {
+        let body_len = self.average();
+        std::iter::from_fn(move || {
+            let fronts = self.lanes.iter().filter_map(|(priority, lane)| {
+                let position = lane.front()?.position;
+                Some((position, *priority))
+            });
+            let (_, priority) = fronts.min()?;
+            let paged = self.lanes.get_mut(&priority)?.pop_front()?;
+            Some(Restored {
+                paged,
+                priority,
+                body_len,
+            })
+        })
+    }
 }
 
 /// A message that a log holds for a queue.
@@ -33,6 +93,7 @@ struct RecoveredQueue {
 pub struct Kept {
     pub(in crate::shard) queue: LogQueue,
     pub(in crate::shard) position: u64,
+    pub(in crate::shard) expires: u64,
     pub(in crate::shard) redelivered: bool,
     pub(in crate::shard) message: StoredMessage,
 }
@@ -72,11 +133,20 @@ impl Recovered {
                     self.queue(run.queue).flagged.push(run);
                 }
             }
-            // A clean stop flags all that is to be flagged. What one before it said is void: since then
-            // a position may have gone to another message.
+            (RETURNED, _) => {
+                if let Some(run) = Run::read(record.payload)
+                    && let Ok(times) = u32::try_from(run.count)
+                {
+                    self.queue(run.queue).returned.push((run.first, times));
+                }
+            }
+            // A clean stop tells it of all messages. What one before it said is void: since then a
+            // position may have gone to another message.
             (STARTED, _) => {
-                let queues = self.queues.values_mut();
-                queues.for_each(|queue| queue.flagged.clear());
+                for queue in self.queues.values_mut() {
+                    queue.flagged.clear();
+                    queue.returned.clear();
+                }
             }
             _ => {}
         }
@@ -89,11 +159,13 @@ impl Recovered {
         for target in message.targets().filter(|target| target.queue.is_durable()) {
             let queue = self.queue(target.queue);
             queue.next_position = queue.next_position.max(target.position + 1);
-            queue.pages.insert(Paged {
+            let paged = Paged {
                 position: target.position,
                 lsn,
+                expires: target.expires,
                 redelivered: true,
-            });
+            };
+            queue.add(message.priority(), message.body_len(), paged);
         }
     }
 
@@ -101,42 +173,39 @@ impl Recovered {
         if !run.queue.is_durable() {
             return;
         }
-        let queue = self.queue(run.queue);
-        let end = run.first.saturating_add(run.count);
-        queue.next_position = queue.next_position.max(end);
-        queue.pages.remove_range(run.first..end);
+        self.queue(run.queue).remove(run);
     }
 
     fn queue(&mut self, queue: LogQueue) -> &mut RecoveredQueue {
         self.queues.entry(queue).or_default()
     }
 
-    /// Takes out what there is of a queue: its messages, and the position that the next one gets.
-    pub(in crate::shard) fn take(&mut self, queue: LogQueue) -> Option<(Pages, u64)> {
-        let RecoveredQueue {
-            mut pages,
-            next_position,
-            flagged,
-        } = self.queues.remove(&queue)?;
+    /// Takes out what there is of a queue.
+    pub(in crate::shard) fn take(&mut self, queue: LogQueue) -> Option<RecoveredQueue> {
+        let mut taken = self.queues.remove(&queue)?;
         if self.clean {
-            let runs = flagged.iter();
+            let runs = taken.flagged.iter();
             let ranges: Vec<_> = runs
                 .map(|run| run.first..run.first.saturating_add(run.count))
                 .collect();
-            pages.set_redelivered(&ranges);
+            for lane in taken.lanes.values_mut() {
+                lane.set_redelivered(&ranges);
+            }
+        } else {
+            taken.returned.clear();
         }
-        for paged in pages.iter() {
+        for paged in taken.lanes.values().flat_map(Pages::iter) {
             self.found.adopt(paged.lsn);
         }
-        Some((pages, next_position))
+        Some(taken)
     }
 
     /// The queues that nobody has taken out, each with the position that its next message would get,
     /// and how many messages they hold together.
-    pub(in crate::shard) fn orphans(&self) -> (Vec<(LogQueue, u64)>, usize) {
+    pub(in crate::shard) fn orphans(&self) -> (Vec<(LogQueue, u64)>, u64) {
         let queues = self.queues.iter();
         let ends = queues.map(|(queue, found)| (*queue, found.next_position));
-        let messages = self.queues.values().map(|queue| queue.pages.len());
+        let messages = self.queues.values().map(|queue| queue.len);
         (ends.collect(), messages.sum())
     }
 
@@ -158,8 +227,8 @@ impl Recovered {
         let wanted: Vec<LogQueue> = wanted.collect();
         let mut queues = HashMap::new();
         for name in wanted {
-            if let Some((pages, _)) = self.take(name) {
-                queues.insert(name, pages);
+            if let Some(found) = self.take(name) {
+                queues.insert(name, found);
             }
         }
         recover(GROUP, image, |record| {
@@ -171,12 +240,13 @@ impl Recovered {
             };
             for target in message.targets() {
                 let queue = queues.get(&target.queue);
-                if let Some(paged) = queue.and_then(|pages| pages.get(target.position))
+                if let Some(paged) = queue.and_then(|found| found.get(target.position))
                     && paged.lsn == lsn
                 {
                     visit(Kept {
                         queue: target.queue,
                         position: paged.position,
+                        expires: paged.expires,
                         redelivered: paged.redelivered,
                         message: message.store(),
                     });

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::recovery::RecoveredQueue;
 use super::*;
 use crate::base::MessageRef;
 use crate::log::{Image, ReadError};
-use crate::model::queue::Pages;
+use crate::model::queue::{NEVER, Paged};
 
 /// Everything that waits is due.
 const LATE: Time = Time(u64::MAX / 2);
@@ -30,21 +31,26 @@ impl Image for &Disk {
 }
 
 impl Disk {
-    /// What a start finds in the queue; the journal goes on with it.
-    fn start(&self) -> (Pages, Journal) {
+    /// What a start finds in the queue, and the journal that goes on with it.
+    fn start(&self) -> (Option<RecoveredQueue>, Journal) {
         let mut recovered = Recovered::read(&mut &*self).expect("it is ours");
-        let (pages, _) = recovered.take(queue()).unwrap_or_default();
+        let found = recovered.take(queue());
         let journal = Journal::resume(recovered.into_found(), 1, u64::MAX / 2);
-        (pages, journal)
+        (found, journal)
     }
 
-    /// The same, of the flags alone: each message's position, and whether it was delivered before.
-    fn flags(&self) -> Vec<(u64, bool)> {
-        let (pages, _) = self.start();
-        let flags = pages
-            .iter()
-            .map(|paged| (paged.position, paged.redelivered));
-        flags.collect()
+    /// The same, of what was told of the messages alone: position, whether each was delivered before,
+    /// and how often it came back.
+    fn told(&self) -> Vec<(u64, bool, u32)> {
+        let (found, _) = self.start();
+        let mut found = found.expect("the queue is there");
+        let returned: BTreeMap<_, _> = std::mem::take(&mut found.returned).into_iter().collect();
+        let told = found.drain().map(|one| {
+            let Paged { position, .. } = one.paged;
+            let times = returned.get(&position).copied().unwrap_or(0);
+            (position, one.paged.redelivered, times)
+        });
+        told.collect()
     }
 
     /// Writes all that waits.
@@ -67,11 +73,16 @@ impl Disk {
         }
     }
 
-    /// A clean stop, with those messages flagged.
-    fn stop(&mut self, mut journal: Journal, flagged: &[u64]) {
-        journal.finish(flagged.iter().map(|position| (queue(), *position)));
+    /// A clean stop, with that to be told of messages: position, and how often each came back.
+    fn stop(&mut self, mut journal: Journal, flagged: &[(u64, u32)]) {
+        finish(&mut journal, flagged);
         self.write(&mut journal);
     }
+}
+
+fn finish(journal: &mut Journal, flagged: &[(u64, u32)]) {
+    let flagged = flagged.iter();
+    journal.finish(flagged.map(|(position, times)| (queue(), *position, *times)));
 }
 
 fn queue() -> LogQueue {
@@ -87,54 +98,58 @@ fn publish(journal: &mut Journal, position: u64, persistent: bool) {
         large_body: &[],
         persistent,
     };
-    let target = (queue(), position);
+    let target = Target {
+        queue: queue(),
+        position,
+        expires: NEVER,
+    };
     journal.append(StoredMessage::new(&message), &[target], Time(1));
 }
 
 #[test]
-fn flags_are_exact_after_a_clean_stop_and_all_set_after_another() {
+fn what_is_told_of_messages_is_exact_after_a_clean_stop_and_void_after_another() {
     let mut disk = Disk::default();
     let (_, mut journal) = disk.start();
-    (0..4).for_each(|position| publish(&mut journal, position, true));
+    (0..3).for_each(|position| publish(&mut journal, position, true));
     disk.write(&mut journal);
-    assert_eq!(disk.flags(), [(0, true), (1, true), (2, true), (3, true)]);
-    disk.stop(journal, &[1, 2]);
-    assert_eq!(disk.flags(), [(0, false), (1, true), (2, true), (3, false)]);
+    assert_eq!(disk.told(), [(0, true, 0), (1, true, 0), (2, true, 0)]);
+    disk.stop(journal, &[(1, 0), (2, 7)]);
+    assert_eq!(disk.told(), [(0, false, 0), (1, true, 0), (2, true, 7)]);
 
     let (_, mut journal) = disk.start();
     disk.write(&mut journal);
-    assert_eq!(disk.flags(), [(0, true), (1, true), (2, true), (3, true)]);
+    assert_eq!(disk.told(), [(0, true, 0), (1, true, 0), (2, true, 0)]);
 }
 
 #[test]
 fn what_comes_behind_the_mark_of_a_clean_stop_does_not_make_it_a_crash() {
     let mut disk = Disk::default();
     let (_, mut journal) = disk.start();
-    (0..4).for_each(|position| publish(&mut journal, position, true));
+    (0..3).for_each(|position| publish(&mut journal, position, true));
     disk.write(&mut journal);
-    journal.finish([(queue(), 1)].into_iter());
+    finish(&mut journal, &[(1, 0)]);
     disk.write(&mut journal);
     // An acknowledgement that was on its way between cores.
     let lsn = Lsn(journal.upcoming_lsn().0 - 1);
-    journal.settle(queue(), 3, lsn, Time(1));
+    journal.settle(queue(), 2, lsn, Time(1));
     assert!(!journal.is_quiet());
     disk.write(&mut journal);
-    assert_eq!(disk.flags(), [(0, false), (1, true), (2, false)]);
+    assert_eq!(disk.told(), [(0, false, 0), (1, true, 0)]);
 }
 
 /// A message that isn't persistent may be in the log, since memory was short. It doesn't outlive a stop,
 /// and its position goes to another (simulator, seed 829958447).
 #[test]
-fn a_flag_of_an_earlier_stop_says_nothing_of_a_later_message() {
+fn what_an_earlier_stop_told_says_nothing_of_a_later_message() {
     let mut disk = Disk::default();
     let (_, mut journal) = disk.start();
     publish(&mut journal, 0, true);
     publish(&mut journal, 1, false);
-    disk.stop(journal, &[1]);
-    assert_eq!(disk.flags(), [(0, false)]);
+    disk.stop(journal, &[(1, 3)]);
+    assert_eq!(disk.told(), [(0, false, 0)]);
 
     let (_, mut journal) = disk.start();
     publish(&mut journal, 1, true);
     disk.stop(journal, &[]);
-    assert_eq!(disk.flags(), [(0, false), (1, false)]);
+    assert_eq!(disk.told(), [(0, false, 0), (1, false, 0)]);
 }

@@ -1,0 +1,186 @@
+//! Confirms as their publisher keeps them, a channel or a core's dead letters: which numbers are settled.
+//!
+//! Each core that got publishes reports how far it has settled them. Everything below the lowest
+//! report of a core that still owes one is settled everywhere. A core that has refused one says so
+//! before it reports it as settled.
+
+use std::collections::BTreeSet;
+
+use crate::base::CoreId;
+
+/// The state of a publisher's confirms.
+#[derive(Debug, Default)]
+pub struct Confirms {
+    /// The number of the last publish.
+    published: u64,
+    /// The number up to which the publisher was told.
+    told: u64,
+    /// Those that some queue refused, and the publisher wasn't told.
+    refused: BTreeSet<u64>,
+    cores: Vec<Progress>,
+}
+
+/// What a publisher is told of the numbers up to one that it wasn't told of before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// The highest number that it holds for.
+    pub upto: u64,
+    /// Whether there are others below it that it holds for.
+    pub multiple: bool,
+    /// Whether every queue has them. If not, some queue refused them.
+    pub accepted: bool,
+}
+
+/// One core's part.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// The last number that was sent there.
+    sent: u64,
+    /// The last number that is settled there.
+    settled: u64,
+}
+
+impl Confirms {
+    /// The number of the next publish.
+    pub fn next_number(&mut self) -> u64 {
+        self.published += 1;
+        self.published
+    }
+
+    /// The publish with this number went to `core`.
+    pub fn sent(&mut self, core: CoreId, number: u64) {
+        if self.cores.len() <= core.index() {
+            self.cores.resize(core.index() + 1, Progress::default());
+        }
+        let progress = &mut self.cores[core.index()];
+        if progress.settled >= progress.sent {
+            // It owed nothing, so nothing below this number is its to settle.
+            progress.settled = number - 1;
+        }
+        progress.sent = number;
+    }
+
+    /// `core` has settled everything up to this number.
+    pub fn settled(&mut self, core: CoreId, upto: u64) {
+        if let Some(progress) = self.cores.get_mut(core.index()) {
+            progress.settled = progress.settled.max(upto);
+        }
+    }
+
+    /// A queue has refused the publish with this number.
+    pub fn refused(&mut self, number: u64) {
+        self.refused.insert(number);
+    }
+
+    /// Whether every publish is settled.
+    pub fn all_settled(&self) -> bool {
+        self.settled_upto() == self.published
+    }
+
+    /// What the publisher is to be told next, if there is news.
+    pub fn next_verdict(&mut self) -> Option<Verdict> {
+        let settled = self.settled_upto();
+        let first = self.told + 1;
+        if first > settled {
+            return None;
+        }
+        let mut upto = first;
+        let accepted = !self.refused.remove(&first);
+        if accepted {
+            let refused = self.refused.first().map(|refused| refused - 1);
+            upto = refused.map_or(settled, |before| before.min(settled));
+        } else {
+            while upto < settled && self.refused.remove(&(upto + 1)) {
+                upto += 1;
+            }
+        }
+        self.told = upto;
+        Some(Verdict {
+            upto,
+            multiple: upto > first,
+            accepted,
+        })
+    }
+
+    /// Whether every queue has taken all that is settled; the publisher is told of it thereby.
+    pub fn all_accepted(&mut self) -> bool {
+        let mut accepted = true;
+        while let Some(verdict) = self.next_verdict() {
+            accepted &= verdict.accepted;
+        }
+        accepted
+    }
+
+    /// The number up to which everything is settled.
+    pub fn settled_upto(&self) -> u64 {
+        self.cores
+            .iter()
+            .filter(|progress| progress.settled < progress.sent)
+            .map(|progress| progress.settled)
+            .min()
+            .unwrap_or(self.published)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(upto: u64, multiple: bool, accepted: bool) -> Option<Verdict> {
+        Some(Verdict {
+            upto,
+            multiple,
+            accepted,
+        })
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_past_what_a_core_still_owes() {
+        let mut confirms = Confirms::default();
+        let (a, b) = (CoreId(0), CoreId(3));
+        for core in [a, b, a, b] {
+            let number = confirms.next_number();
+            confirms.sent(core, number);
+        }
+        assert_eq!(confirms.next_verdict(), None);
+        confirms.settled(b, 4);
+        assert_eq!(confirms.next_verdict(), None, "core a owes number 1");
+        confirms.settled(a, 1);
+        assert_eq!(confirms.next_verdict(), verdict(1, false, true));
+        confirms.settled(a, 3);
+        assert_eq!(confirms.next_verdict(), verdict(4, true, true));
+        assert_eq!(confirms.next_verdict(), None);
+        assert!(confirms.all_settled());
+    }
+
+    #[test]
+    fn a_message_that_went_nowhere_is_settled_at_once() {
+        let mut confirms = Confirms::default();
+        confirms.next_number();
+        assert_eq!(confirms.next_verdict(), verdict(1, false, true));
+        let number = confirms.next_number();
+        confirms.sent(CoreId(0), number);
+        confirms.next_number();
+        assert_eq!(confirms.next_verdict(), None, "number 2 is under way");
+        confirms.settled(CoreId(0), 2);
+        assert_eq!(confirms.next_verdict(), verdict(3, true, true));
+    }
+
+    #[test]
+    fn what_a_queue_refused_is_told_apart_and_in_order() {
+        let mut confirms = Confirms::default();
+        for _ in 0..6 {
+            let number = confirms.next_number();
+            confirms.sent(CoreId(0), number);
+        }
+        for number in [3, 4, 6] {
+            confirms.refused(number);
+        }
+        confirms.settled(CoreId(0), 6);
+        assert_eq!(confirms.next_verdict(), verdict(2, true, true));
+        assert_eq!(confirms.next_verdict(), verdict(4, true, false));
+        assert_eq!(confirms.next_verdict(), verdict(5, false, true));
+        assert_eq!(confirms.next_verdict(), verdict(6, false, false));
+        assert_eq!(confirms.next_verdict(), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! What leaves a queue by the queue's own rules, and why. Where the queue has a dead-letter exchange it
+//! becomes a [`Letter`], and stays in the queue's books until somebody else has it.
+
+use super::lane::{Entry, NEVER, Removed};
+use super::unsettled::UnsettledEntry;
+use super::{Gone, Incoming, Overflow, Queue};
+use crate::base::{Lsn, StoredMessage};
+
+/// A message that the queue has let go.
+pub enum Fallen {
+    /// It is done with.
+    Gone(Gone),
+    /// It is to be dead-lettered.
+    Letter(Letter),
+}
+
+/// A message on its way to a dead-letter exchange.
+pub struct Letter {
+    /// Why.
+    pub reason: Reason,
+    /// To be settled once the message is safe elsewhere; none if nothing is lost by forgetting it.
+    pub slot: Option<u32>,
+    /// Its place in the queue.
+    pub position: u64,
+    /// Where the log has it, if it does.
+    pub lsn: Lsn,
+    /// None if only the log has it.
+    pub message: Option<StoredMessage>,
+}
+
+/// Why a message is dead-lettered (<https://www.rabbitmq.com/docs/dlx>).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// A consumer didn't want it, nor want it requeued.
+    Rejected,
+    /// Its time was up.
+    Expired,
+    /// The queue was full.
+    MaxLen,
+    /// It came back too often.
+    DeliveryLimit,
+}
+
+impl Reason {
+    /// As in the header `x-death`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+impl Queue {
+    /// Whether messages have fallen that [`Queue::take_fallen`] would give.
+    pub fn has_fallen(&self) -> bool {
+        !self.fallen.is_empty()
+    }
+
+    /// What has fallen since it was last taken. A message of a publish is to be in the log's hands before.
+    pub fn take_fallen(&mut self) -> Vec<Fallen> {
+        std::mem::take(&mut self.fallen)
+    }
+
+    /// When the next message expires, in milliseconds since 1970, or [`NEVER`].
+    pub fn next_expiry(&self) -> u64 {
+        self.ready.next_expiry()
+    }
+
+    /// Lets messages go whose time is up, wherever they stand, `most` of them at most. Whether that was
+    /// all.
+    pub fn expire(&mut self, now_ms: u64, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(removed) = self.ready.pop_expired(now_ms) else {
+                return true;
+            };
+            self.fall_removed(removed, Reason::Expired);
+        }
+        self.ready.next_expiry() > now_ms
+    }
+
+    /// What is at the head must not be delivered if its time is up.
+    pub(super) fn drop_expired_head(&mut self, now_ms: u64) {
+        while self.ready.has_next() && self.ready.front_expiry() <= now_ms {
+            if let Some(entry) = self.ready.pop() {
+                self.fall(entry, Reason::Expired);
+            }
+        }
+    }
+
+    /// Whether the queue is full, and such that it takes no more then. A message that it might deliver at
+    /// once is refused as well, as by RabbitMQ.
+    pub(super) fn refuses(&mut self, incoming: &mut Incoming<'_>) -> bool {
+        let Some(rules) = self.rules() else {
+            return false;
+        };
+        if rules.overflow == Overflow::DropHead
+            || !self.is_over(1, incoming.message.body_len() as u64)
+        {
+            return false;
+        }
+        if rules.overflow == Overflow::RejectPublishDlx && rules.dead_letter_exchange.is_some() {
+            self.fallen.push(Fallen::Letter(Letter {
+                reason: Reason::MaxLen,
+                slot: None,
+                position: self.next_position,
+                lsn: Lsn::NONE,
+                message: Some(incoming.stored()),
+            }));
+        }
+        true
+    }
+
+    /// Whether so much more would be too much.
+    fn is_over(&self, messages: u64, bytes: u64) -> bool {
+        let rules = self.rules();
+        let max_length = rules.and_then(|rules| rules.max_length);
+        let max_bytes = rules.and_then(|rules| rules.max_length_bytes);
+        max_length.is_some_and(|max| self.ready.len() as u64 + messages > max)
+            || max_bytes.is_some_and(|max| self.ready.body_bytes() + bytes > max)
+    }
+
+    /// Drops messages from the head as long as there are too many. Of a queue with priorities these are
+    /// the highest, as with RabbitMQ.
+    pub(super) fn drop_overflow(&mut self) {
+        if self
+            .rules()
+            .is_none_or(|rules| rules.overflow != Overflow::DropHead)
+        {
+            return;
+        }
+        while self.is_over(0, 0) {
+            let Some(removed) = self.ready.pop_any() else {
+                return;
+            };
+            self.fall_removed(removed, Reason::MaxLen);
+        }
+    }
+
+    fn fall_removed(&mut self, removed: Removed, reason: Reason) {
+        match removed {
+            Removed::Entry(entry) => self.fall(entry, reason),
+            Removed::Paged(paged) => {
+                self.let_go((paged.position, paged.lsn), None, reason);
+            }
+        }
+    }
+
+    pub(super) fn fall(&mut self, entry: Entry, reason: Reason) {
+        self.let_go((entry.position, entry.lsn), Some(entry.message), reason);
+    }
+
+    fn let_go(
+        &mut self,
+        (position, lsn): (u64, Lsn),
+        message: Option<StoredMessage>,
+        reason: Reason,
+    ) {
+        let rules = self.rules.as_deref();
+        let has_exchange = rules.is_some_and(|rules| rules.dead_letter_exchange.is_some());
+        self.fallen.push(if has_exchange {
+            let slot = lsn.is_some().then(|| {
+                self.unsettled.insert(UnsettledEntry {
+                    position,
+                    lsn,
+                    expires: NEVER,
+                    returns: 0,
+                    consumer: None,
+                    message: None,
+                })
+            });
+            Fallen::Letter(Letter {
+                reason,
+                slot,
+                position,
+                lsn,
+                message,
+            })
+        } else {
+            Fallen::Gone(Gone { position, lsn })
+        });
+    }
+}

@@ -1,0 +1,280 @@
+//! Messages of one priority that wait, in the order they came.
+//!
+//! Whatever goes back to the queue was taken from its head before, so its position is lower than that
+//! of everything in the main line: it waits in a second, ordered line that is served first. The main
+//! line has its head in memory and, if it is long, the rest in the log.
+//!
+//! ```text
+//!   returned ─► line (in memory) ─► pages (in the log only)
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::pages::{Paged, Pages};
+use crate::base::{Lsn, StoredMessage};
+
+/// The expiry of a message that doesn't expire.
+pub const NEVER: u64 = u64::MAX;
+
+/// A message that waits.
+pub(super) struct Entry {
+    /// Its place: the number of messages that came before it.
+    pub(super) position: u64,
+    /// Where the log has it, if it does.
+    pub(super) lsn: Lsn,
+    /// When it is to go if it waits still, in milliseconds since 1970, or [`NEVER`].
+    pub(super) expires: u64,
+    /// How often it came back.
+    pub(super) returns: u32,
+    /// Whether it was delivered before.
+    pub(super) redelivered: bool,
+    /// The message.
+    pub(super) message: StoredMessage,
+}
+
+/// A message that was taken out of a lane.
+pub(super) enum Removed {
+    Entry(Entry),
+    /// It was in the log only.
+    Paged(Paged),
+}
+
+impl Removed {
+    pub(super) fn lsn(&self) -> Lsn {
+        match self {
+            Self::Entry(entry) => entry.lsn,
+            Self::Paged(paged) => paged.lsn,
+        }
+    }
+}
+
+/// A place in the main line. One whose message left before its turn stays until it comes to the front,
+/// or until most are such.
+enum Place {
+    Full(Entry),
+    Vacant(u64),
+}
+
+impl Place {
+    fn position(&self) -> u64 {
+        match self {
+            Self::Full(entry) => entry.position,
+            Self::Vacant(position) => *position,
+        }
+    }
+}
+
+/// The lines.
+#[derive(Default)]
+pub(super) struct Lane {
+    returned: BTreeMap<u64, Entry>,
+    /// Its first place is never vacant.
+    line: VecDeque<Place>,
+    vacant: usize,
+    pages: Pages,
+    /// Bytes of the messages in memory.
+    bytes: usize,
+    /// The latest expiry of all that came since the lane was empty.
+    latest_expiry: u64,
+}
+
+impl Lane {
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty() && self.returned.is_empty() && self.pages.is_empty()
+    }
+
+    /// Whether the first message is in memory.
+    pub(super) fn has_next(&self) -> bool {
+        !self.line.is_empty() || !self.returned.is_empty()
+    }
+
+    /// Bytes of the messages in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// When the first message is to go; none if there is none.
+    pub(super) fn front_expiry(&self) -> Option<u64> {
+        if let Some((_, entry)) = self.returned.first_key_value() {
+            return Some(entry.expires);
+        }
+        match self.line.front() {
+            Some(Place::Full(entry)) => Some(entry.expires),
+            _ => self.pages.front().map(|paged| paged.expires),
+        }
+    }
+
+    /// A message is to be the last. Whether none that wait before it goes later than it does, so that
+    /// it needs no other look than at the head.
+    pub(super) fn expires_in_order(&mut self, expires: u64) -> bool {
+        if self.is_empty() {
+            self.latest_expiry = 0;
+        }
+        let in_order = self.latest_expiry <= expires;
+        self.latest_expiry = self.latest_expiry.max(expires);
+        in_order
+    }
+
+    /// One more of those that a start found in the log.
+    pub(super) fn restore(&mut self, paged: Paged) {
+        self.pages.insert(paged);
+    }
+
+    /// A message that came in last. There must be no pages before it.
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.bytes += entry.message.size();
+        self.line.push_back(Place::Full(entry));
+    }
+
+    /// A message that came in last and stays in the log.
+    pub(super) fn push_paged(&mut self, paged: Paged) {
+        self.pages.insert(paged);
+    }
+
+    /// A message that was taken before goes back to its place.
+    pub(super) fn put_back(&mut self, entry: Entry) {
+        self.bytes += entry.message.size();
+        self.returned.insert(entry.position, entry);
+    }
+
+    /// The first message, if it is in memory.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        if let Some((_, entry)) = self.returned.pop_first() {
+            self.bytes -= entry.message.size();
+            return Some(entry);
+        }
+        let Some(Place::Full(entry)) = self.line.pop_front() else {
+            return None;
+        };
+        self.bytes -= entry.message.size();
+        self.close_ranks();
+        Some(entry)
+    }
+
+    /// The first message, wherever it is.
+    pub(super) fn pop_any(&mut self) -> Option<Removed> {
+        match self.pop() {
+            Some(entry) => Some(Removed::Entry(entry)),
+            None => self.pages.pop_front().map(Removed::Paged),
+        }
+    }
+
+    /// The message of that position, out of its turn.
+    pub(super) fn remove(&mut self, position: u64) -> Option<Removed> {
+        let entry = match self.returned.remove(&position) {
+            Some(entry) => entry,
+            None => match self.vacate(position) {
+                Some(entry) => entry,
+                None => return self.pages.remove(position).map(Removed::Paged),
+            },
+        };
+        self.bytes -= entry.message.size();
+        self.close_ranks();
+        Some(Removed::Entry(entry))
+    }
+
+    fn vacate(&mut self, position: u64) -> Option<Entry> {
+        let at = self.place(position)?;
+        match std::mem::replace(&mut self.line[at], Place::Vacant(position)) {
+            Place::Full(entry) => {
+                self.vacant += 1;
+                Some(entry)
+            }
+            Place::Vacant(_) => None,
+        }
+    }
+
+    /// Where in the main line a position is.
+    fn place(&self, position: u64) -> Option<usize> {
+        let at = self
+            .line
+            .partition_point(|place| place.position() < position);
+        let place = self.line.get(at)?;
+        (place.position() == position).then_some(at)
+    }
+
+    fn at(&self, position: u64) -> Option<&Entry> {
+        match self.place(position).map(|at| &self.line[at]) {
+            Some(Place::Full(entry)) => Some(entry),
+            _ => self.returned.get(&position),
+        }
+    }
+
+    /// The first of the pages came from the log.
+    pub(super) fn page_in(&mut self, returns: u32, message: StoredMessage) {
+        if let Some(paged) = self.pages.pop_front() {
+            self.push(Entry {
+                position: paged.position,
+                lsn: paged.lsn,
+                expires: paged.expires,
+                returns,
+                redelivered: paged.redelivered,
+                message,
+            });
+        }
+    }
+
+    /// The first of the pages can't be had.
+    pub(super) fn drop_page(&mut self) -> Option<Paged> {
+        self.pages.pop_front()
+    }
+
+    /// The position of the first message.
+    pub(super) fn first_position(&self) -> Option<u64> {
+        let returned = self.returned.first_key_value().map(|(first, _)| *first);
+        returned
+            .or_else(|| self.line.front().map(Place::position))
+            .or_else(|| self.pages.front().map(|paged| paged.position))
+    }
+
+    /// Where the log has the message of that position, if it waits here.
+    pub(super) fn lsn(&self, position: u64) -> Option<Lsn> {
+        match self.at(position) {
+            Some(entry) => Some(entry.lsn),
+            None => self.pages.get(position).map(|paged| paged.lsn),
+        }
+    }
+
+    /// The log has it elsewhere now.
+    pub(super) fn relocate(&mut self, position: u64, lsn: Lsn) {
+        if let Some(at) = self.place(position)
+            && let Place::Full(entry) = &mut self.line[at]
+        {
+            entry.lsn = lsn;
+        } else if let Some(entry) = self.returned.get_mut(&position) {
+            entry.lsn = lsn;
+        } else if let Some(paged) = self.pages.get(position) {
+            self.pages.insert(Paged { lsn, ..paged });
+        }
+    }
+
+    /// Those in memory.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let line = self.line.iter().filter_map(|place| match place {
+            Place::Full(entry) => Some(entry),
+            Place::Vacant(_) => None,
+        });
+        self.returned.values().chain(line)
+    }
+
+    /// Drops vacant places at the front, and all when they are most; after a backlog has drained, its
+    /// table goes too.
+    fn close_ranks(&mut self) {
+        const WORTH_KEEPING: usize = 1024;
+        while let Some(Place::Vacant(_)) = self.line.front() {
+            self.line.pop_front();
+            self.vacant -= 1;
+        }
+        if self.vacant > WORTH_KEEPING && self.vacant > self.line.len() / 2 {
+            self.line.retain(|place| matches!(place, Place::Full(_)));
+            self.vacant = 0;
+        }
+        if self.line.is_empty() && self.line.capacity() > WORTH_KEEPING {
+            self.line = VecDeque::with_capacity(WORTH_KEEPING);
+        }
+    }
+}

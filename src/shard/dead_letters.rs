@@ -1,0 +1,264 @@
+//! From queues that let messages fall to their dead-letter exchanges.
+//!
+//! A letter is routed here and published to the queues' cores as any message is, with a confirm number.
+//! The queue that it comes from forgets it only when those it went to have it for good: nothing is lost
+//! between the two, whatever crashes, though a crash may leave it in both.
+//!
+//! ```text
+//! fallen ─► waiting ─► (read from the log) ─► sent ─► settled there ─► forgotten here
+//! ```
+
+use std::collections::VecDeque;
+
+use super::{Shard, ShardContext, find};
+use crate::amqp::properties::Properties;
+use crate::base::{CoreId, MessageRef, Name, Notices, QueueId, limits};
+use crate::log::{Located, Stretch};
+use crate::mail::{Confirms, Publish, Publisher, ToShard};
+use crate::model::dead_letter::{Death, carbon_copies, is_cycle, properties_of};
+use crate::model::exchange::RouteScratch;
+use crate::model::queue::{Fallen, Letter, Reason};
+
+/// Letters on their way.
+#[derive(Default)]
+pub(super) struct DeadLetters {
+    /// Not yet sent, and the queues that they come from.
+    waiting: VecDeque<(QueueId, Letter)>,
+    /// The first of them is being read from the log.
+    is_reading: bool,
+    /// The first of them isn't durable yet, so it can't be read.
+    awaits_commit: bool,
+    /// Sent and not yet settled: number, queue and slot.
+    sent: VecDeque<(u64, QueueId, u32)>,
+    confirms: Confirms,
+    /// Queues that have more to let go than there is room for.
+    held: Vec<QueueId>,
+    scratch: RouteScratch,
+    targets: Vec<QueueId>,
+}
+
+impl DeadLetters {
+    /// Whether queues should keep what they needn't let go.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() + self.sent.len() >= limits::DEAD_LETTERS_MAX
+    }
+
+    /// A queue has to wait for room.
+    pub(super) fn hold(&mut self, queue: QueueId) {
+        self.held.push(queue);
+    }
+
+    /// Whether letters can be sent at once.
+    pub(super) fn can_send(&self) -> bool {
+        !self.waiting.is_empty()
+            && !self.is_reading
+            && !self.awaits_commit
+            && self.sent.len() < limits::DEAD_LETTERS_MAX
+    }
+}
+
+impl Shard {
+    /// Whether letters are on their way.
+    pub fn has_letters(&self) -> bool {
+        !self.dead_letters.waiting.is_empty() || !self.dead_letters.sent.is_empty()
+    }
+
+    /// Takes up what a queue has let fall.
+    pub(super) fn gather(&mut self, id: QueueId) {
+        let Some(owned) = find(&mut self.queues, id) else {
+            return;
+        };
+        for fallen in owned.queue.take_fallen() {
+            match fallen {
+                Fallen::Gone(gone) => owned.forget(Some(gone), &mut self.journal, self.now),
+                Fallen::Letter(letter) => self.dead_letters.waiting.push_back((id, letter)),
+            }
+        }
+    }
+
+    /// Sends the letters that wait, as far as there is room for them.
+    pub(super) fn send_letters(&mut self, context: &mut ShardContext<'_>) {
+        while self.dead_letters.can_send() && !is_any_overfull(context) {
+            let Some((queue, letter)) = self.dead_letters.waiting.pop_front() else {
+                break;
+            };
+            if letter.message.is_some() {
+                self.send_letter(queue, &letter, context);
+            } else if let Some(letter) = self.read_letter(queue, letter) {
+                self.dead_letters.waiting.push_front((queue, letter));
+            }
+        }
+    }
+
+    /// Has a letter read that only the log holds. None: it is gone.
+    fn read_letter(&mut self, queue: QueueId, letter: Letter) -> Option<Letter> {
+        let owned = find(&mut self.queues, queue)?;
+        // It may have been written again since it fell.
+        let lsn = owned.queue.unsettled_lsn(letter.slot?)?;
+        let letters = &mut self.dead_letters;
+        match self.journal.fetch_letter(lsn) {
+            Located::Here(_) => letters.is_reading = true,
+            Located::NotYet => letters.awaits_commit = true,
+            Located::Nowhere => {
+                self.departed(queue, letter.slot?);
+                return None;
+            }
+        }
+        Some(letter)
+    }
+
+    /// The batch is durable that a letter waited for.
+    pub(super) fn letters_committed(&mut self) {
+        self.dead_letters.awaits_commit = false;
+    }
+
+    /// A piece of the log was read for the first letter, and serves those that are in it as well.
+    pub(super) fn letters_read(
+        &mut self,
+        stretch: &Stretch,
+        bytes: Option<&[u8]>,
+        notices: &mut Notices,
+    ) {
+        let letters = &mut self.dead_letters;
+        letters.is_reading = false;
+        let (queues, logged) = (&mut self.queues, &self.logged);
+        self.journal
+            .messages(stretch, bytes.unwrap_or(&[]), |_, message| {
+                for target in message.targets() {
+                    let Some(id) = logged.get(&target.queue) else {
+                        continue;
+                    };
+                    let mut waiting = letters.waiting.iter_mut();
+                    let wanted = waiting.find(|(queue, letter)| {
+                        queue == id
+                            && letter.position == target.position
+                            && letter.message.is_none()
+                    });
+                    if let Some((_, letter)) = wanted
+                        && find(queues, *id).is_some()
+                    {
+                        letter.message = Some(message.store());
+                    }
+                }
+            });
+        if let Some((queue, letter)) = letters
+            .waiting
+            .pop_front_if(|(_, letter)| letter.message.is_none())
+        {
+            notices.add(|| {
+                "a message that should be dead-lettered can't be read from the log: it is lost"
+                    .to_owned()
+            });
+            if let Some(slot) = letter.slot {
+                self.departed(queue, slot);
+            }
+        }
+    }
+
+    fn send_letter(&mut self, queue: QueueId, letter: &Letter, context: &mut ShardContext<'_>) {
+        let number = self.post(queue, letter, context);
+        match (number, letter.slot) {
+            (Some(number), Some(slot)) => {
+                self.dead_letters.sent.push_back((number, queue, slot));
+            }
+            (None, Some(slot)) => self.departed(queue, slot),
+            (_, None) => {}
+        }
+    }
+
+    /// Routes a letter and writes it for each core with a queue of it. Its number; none if nobody is to
+    /// confirm it.
+    fn post(
+        &mut self,
+        queue: QueueId,
+        letter: &Letter,
+        context: &mut ShardContext<'_>,
+    ) -> Option<u64> {
+        let topology = context.topology;
+        let definition = topology.queue(queue)?;
+        let time_s = self.clock.ms(self.now) / 1000;
+        let rules = find(&mut self.queues, queue)?.queue.rules()?;
+        let exchange_name = rules.dead_letter_exchange.as_ref()?;
+        let own_key = rules.dead_letter_routing_key.as_ref();
+        // One that isn't there (yet) takes nothing, as with RabbitMQ.
+        let exchange = topology.exchange_by_name(definition.vhost, exchange_name.as_str())?;
+        let message = letter.message.as_ref()?.as_ref();
+        let death = Death {
+            reason: letter.reason,
+            queue: definition.name.as_str(),
+            time_s,
+        };
+        let properties = properties_of(&message, death, own_key.is_none());
+        let validated = Properties::from_validated(&properties);
+        let message = MessageRef {
+            exchange: exchange_name.as_bytes(),
+            routing_key: own_key.map_or(message.routing_key, Name::as_bytes),
+            properties: &properties,
+            ..message
+        };
+        let mut keys = vec![message.routing_key];
+        keys.extend(carbon_copies(validated));
+        let letters = &mut self.dead_letters;
+        let (scratch, targets) = (&mut letters.scratch, &mut letters.targets);
+        targets.clear();
+        topology.route_keys(exchange, &keys, validated, scratch, targets);
+        let is_rejected = letter.reason == Reason::Rejected;
+        targets.retain(|target| {
+            let name = topology.queue(*target).map(|target| target.name.as_str());
+            is_rejected || name.is_some_and(|name| !is_cycle(validated, name))
+        });
+        if targets.is_empty() {
+            return None;
+        }
+        let number = letter.slot.map(|_| letters.confirms.next_number());
+        let own = context.outbox.own();
+        for core in context.outbox.cores() {
+            let on_core = |target: &&QueueId| {
+                topology.queue(**target).map(|target| target.owner) == Some(core)
+            };
+            let ids = targets.iter().filter(on_core);
+            let ids: Vec<u8> = ids.flat_map(|target| target.to_bytes()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            if let Some(number) = number {
+                letters.confirms.sent(core, number);
+            }
+            let batch = &mut context.outbox.to(core).to_shard;
+            let queues = batch.write(&ids);
+            let span = batch.write_message(&message);
+            batch.push(ToShard::Publish(Publish {
+                publisher: Publisher::DeadLetters(own),
+                confirm: number.unwrap_or(0),
+                queues,
+                message: span,
+            }));
+        }
+        number
+    }
+
+    /// A core has taken letters over: they are forgotten here.
+    pub(super) fn letters_settled(&mut self, core: CoreId, upto: u64) {
+        let letters = &mut self.dead_letters;
+        letters.confirms.settled(core, upto);
+        while letters.confirms.next_verdict().is_some() {}
+        let upto = letters.confirms.settled_upto();
+        while let Some((_, queue, slot)) = self
+            .dead_letters
+            .sent
+            .pop_front_if(|(number, ..)| *number <= upto)
+        {
+            self.departed(queue, slot);
+        }
+        if !self.dead_letters.is_full() {
+            for id in std::mem::take(&mut self.dead_letters.held) {
+                self.look_after_at(id, self.now);
+            }
+        }
+    }
+}
+
+fn is_any_overfull(context: &ShardContext<'_>) -> bool {
+    let outbox = &context.outbox;
+    outbox.cores().any(|core| outbox.is_overfull(core))
+}
