@@ -84,11 +84,7 @@ const COLUMNS_MAX: usize = 120;
 const LINES_MAX: usize = 600;
 const LINES_MAX_WITH_TESTS: usize = 800;
 /// Files to be split: longer than that, until somebody has.
-const TO_BE_SPLIT: [&str; 3] = [
-    "src/amqp/table.rs",
-    "src/model/decide.rs",
-    "src/model/topology.rs",
-];
+const TO_BE_SPLIT: [&str; 2] = ["src/amqp/table.rs", "src/model/decide.rs"];
 
 #[test]
 fn the_house_is_tidy() {

@@ -25,6 +25,26 @@ pub enum ChannelError {
     LockedQueue { queue: Name, vhost: Name },
     #[error("{entity} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName { entity: &'static str, name: Name },
+    #[error(
+        "{permission} access to {entity} '{name}' in vhost '{vhost}' refused for user '{user}'"
+    )]
+    AccessRefused {
+        permission: &'static str,
+        entity: &'static str,
+        name: Name,
+        vhost: Name,
+        user: Name,
+    },
+    #[error(
+        "{permission} access to topic '{routing_key}' in exchange topic '{exchange}' in vhost '{vhost}' refused for user '{user}'"
+    )]
+    TopicRefused {
+        permission: &'static str,
+        routing_key: String,
+        exchange: Name,
+        vhost: Name,
+        user: Name,
+    },
     #[error("operation not permitted on the default exchange")]
     DefaultExchange,
     #[error("deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed")]
@@ -100,7 +120,9 @@ impl ChannelError {
                 (404, "NOT_FOUND")
             }
             Self::LockedQueue { .. } | Self::GetFromSingleActive { .. } => (405, "RESOURCE_LOCKED"),
-            Self::ReservedName { .. }
+            Self::AccessRefused { .. }
+            | Self::TopicRefused { .. }
+            | Self::ReservedName { .. }
             | Self::DefaultExchange
             | Self::SystemExchange { .. }
             | Self::InternalExchange { .. }

@@ -266,6 +266,12 @@ fn replaced(properties: Properties<'_>, changes: &[(u32, Option<&[u8]>)]) -> Vec
     out
 }
 
+/// The properties without the headers of that name, however many; none if there is no table of headers.
+pub fn without_header(properties: Properties<'_>, name: &str) -> Option<Vec<u8>> {
+    let headers = TableWriter::copy_without(properties.headers()?, &[name]);
+    Some(with_headers(properties, headers.as_table()))
+}
+
 fn split_flags(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let (flags, rest) = bytes.split_first_chunk::<FLAGS>()?;
     Some((u16::from_be_bytes(*flags), rest))
@@ -385,5 +391,28 @@ mod tests {
             with_reply_to(Properties::from_validated(&[0, 0]), b"x"),
             None
         );
+    }
+
+    #[test]
+    fn a_header_is_taken_out_and_the_rest_stays_byte_for_byte() {
+        let headers = TableWriter::new()
+            .long_string("a", "1")
+            .long_string("BCC", "secret")
+            .long("b", 2)
+            .bool("BCC", true);
+        let mut bytes = 0x3800u16.to_be_bytes().to_vec();
+        let table = headers.into_bytes();
+        bytes.extend_from_slice(&(table.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&table);
+        bytes.extend_from_slice(&[2, 7]);
+        validate(&bytes).expect("well-formed");
+        let out = without_header(Properties::from_validated(&bytes), "BCC").expect("has headers");
+        validate(&out).expect("still well-formed");
+        let left = Properties::from_validated(&out);
+        let expected = TableWriter::new().long_string("a", "1").long("b", 2);
+        assert_eq!(left.headers(), Some(expected.as_table()));
+        assert_eq!((left.delivery_mode(), left.priority()), (Some(2), Some(7)));
+        let none = Properties::from_validated(&[0x10, 0, 2]);
+        assert_eq!(without_header(none, "BCC"), None);
     }
 }

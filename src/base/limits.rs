@@ -61,6 +61,9 @@ pub const JOB_STEPS_PER_TURN: usize = 10_000;
 /// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by
 /// itself; this bounds the work of one publish.
 pub const EXCHANGE_HOPS_MAX: usize = 1000;
+/// Weight of a binding to a consistent hash exchange: any that fits a number costs the same here, and
+/// RabbitMQ would keep a record for each unit of it.
+pub const BINDING_WEIGHT_MAX: u32 = u32::MAX;
 /// Bytes of contents that a connection may have begun and not completed, over all its channels: some
 /// of the largest messages, and not 2047 of them.
 pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -119,3 +122,6 @@ pub const DEATHS_MAX: usize = 256;
 /// Dead letters of one core that wait to be sent or to be confirmed by their queues, at which the queues
 /// stop giving more away: what a disk writes in a few milliseconds.
 pub const DEAD_LETTERS_MAX: usize = 4096;
+/// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
+/// hundred, and counted repetitions of counted repetitions are a slip.
+pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod message;
 pub mod name;
 pub mod notices;
+pub mod pattern;
 pub mod settings;
 pub mod time;
 
@@ -16,5 +17,6 @@ pub use id::{CoreId, ExchangeId, Lsn, QueueId, SessionId, VhostId};
 pub use message::{MessageRef, StoredMessage};
 pub use name::Name;
 pub use notices::Notices;
+pub use pattern::Pattern;
 pub use settings::Settings;
 pub use time::{Time, WallClock};

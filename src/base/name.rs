@@ -5,6 +5,9 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A short string that is shared by everyone who holds it, on whatever core.
 ///
 /// Cloning touches a counter that cores share, so names are cloned at declare, never per message.
@@ -53,3 +56,27 @@ impl fmt::Debug for Name {
         fmt::Debug::fmt(&self.0, f)
     }
 }
+
+/// As the text.
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// From a text that a short string can hold.
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() > SHORT_STRING_BYTES_MAX {
+            let bytes = text.len();
+            return Err(D::Error::custom(format!(
+                "a name of {bytes} bytes is longer than {SHORT_STRING_BYTES_MAX}"
+            )));
+        }
+        Ok(Self::from(text))
+    }
+}
+
+/// AMQP's short strings have one byte of length.
+pub const SHORT_STRING_BYTES_MAX: usize = 255;

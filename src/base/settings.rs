@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Name, limits};
+use super::{Name, Pattern, limits};
 
 /// Limits offered to clients, vhosts and users.
 #[derive(Clone, Debug)]
@@ -24,8 +24,10 @@ pub struct Settings {
     pub log_garbage_bytes: u64,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
-    /// Who may log in.
+    /// Who may log in, besides the users that are stored.
     pub users: Vec<User>,
+    /// Names of users, also of stored ones, who may connect from this machine only.
+    pub loopback_users: Vec<String>,
 }
 
 impl Default for Settings {
@@ -39,11 +41,14 @@ impl Default for Settings {
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
             vhosts: vec![Name::from("/")],
             users: vec![User {
-                name: "guest".to_owned(),
+                name: Name::from("guest"),
                 password: Secret::new("guest"),
+                tags: vec!["administrator".to_owned()],
                 vhosts: vec![Name::from("/")],
-                loopback_only: true,
+                permissions: Permissions::default(),
+                is_fallback: true,
             }],
+            loopback_users: vec!["guest".to_owned()],
         }
     }
 }
@@ -52,13 +57,40 @@ impl Default for Settings {
 #[derive(Clone, Debug)]
 pub struct User {
     /// As given in SASL.
-    pub name: String,
+    pub name: Name,
     /// In the clear, as it stands in the file.
     pub password: Secret,
+    /// `administrator`, `impersonator` and the like.
+    pub tags: Vec<String>,
     /// The vhosts that the user may open (the file's `vhost_pattern`, matched once at start).
     pub vhosts: Vec<Name>,
-    /// Whether the user may connect from this machine only (`loopback_users`).
-    pub loopback_only: bool,
+    /// What the user may do there.
+    pub permissions: Permissions,
+    /// Nobody has asked for this user: it is there as long as there is no stored one.
+    pub is_fallback: bool,
+}
+
+/// Which queues and exchanges a user may work with, by their names.
+#[derive(Clone, Debug)]
+pub struct Permissions {
+    /// Create and delete them.
+    pub configure: Pattern,
+    /// Put messages into them.
+    pub write: Pattern,
+    /// Take messages from them.
+    pub read: Pattern,
+}
+
+impl Default for Permissions {
+    /// All of them.
+    fn default() -> Self {
+        let everything = Pattern::parse(".*").expect("it is a regular expression");
+        Self {
+            configure: everything.clone(),
+            write: everything.clone(),
+            read: everything,
+        }
+    }
 }
 
 /// Text that is never printed.

@@ -11,8 +11,9 @@
 use std::collections::VecDeque;
 
 use super::definition_log::DefinitionLog;
-use crate::base::{CoreId, Lsn, QueueId, SessionId};
+use crate::base::{CoreId, Lsn, Name, QueueId, SessionId};
 use crate::mail::{self, NumberedChange, Outbox, ToSession};
+use crate::model::access::authorise;
 use crate::model::decide::{Answer, Decision, NameSource, Request, decide};
 use crate::model::{Change, DefinitionRecord, Topology};
 
@@ -79,10 +80,16 @@ impl Catalog {
         &mut self,
         session: SessionId,
         channel: u16,
+        user: &Name,
         request: &Request,
         outbox: &mut Outbox,
     ) {
-        match decide(&self.topology, request, &mut self.names) {
+        let allowed = authorise(&self.topology, user, request, &self.names);
+        let decision = match allowed {
+            Ok(()) => decide(&self.topology, request, &mut self.names),
+            Err(refused) => Err(refused.into()),
+        };
+        match decision {
             Err(error) => {
                 let answer = mail::Answer::Refused(error);
                 send(session, channel, answer, outbox);

@@ -112,8 +112,9 @@ impl Core {
             ToCatalog::Request {
                 session,
                 channel,
+                user,
                 request,
-            } => catalog.request(session, channel, &request, outbox),
+            } => catalog.request(session, channel, &user, &request, outbox),
             ToCatalog::DeleteQueue {
                 owner,
                 queue,
@@ -157,24 +158,30 @@ impl Core {
             }
         };
         let mut messages_deleted = 0;
+        if let Change::DeleteQueue { id } = change
+            && self.topology.queue(*id).map(|found| found.owner) == Some(self.id)
+        {
+            let mut context = ShardContext {
+                topology: &self.topology,
+                outbox: &mut self.outbox,
+            };
+            messages_deleted = self.shard.delete(*id, &mut context);
+        }
+        self.topology.apply(change);
         match change {
             Change::CreateQueue { id, definition } if definition.owner == self.id => {
-                self.shard.create(*id, definition);
+                self.shard.create(*id, definition, &self.topology);
                 self.warn_of_unsupported(definition);
             }
-            Change::DeleteQueue { id } => {
-                let owner = self.topology.queue(*id).map(|found| found.owner);
-                if owner == Some(self.id) {
-                    let mut context = ShardContext {
-                        topology: &self.topology,
-                        outbox: &mut self.outbox,
-                    };
-                    messages_deleted = self.shard.delete(*id, &mut context);
-                }
+            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => {
+                let mut context = ShardContext {
+                    topology: &self.topology,
+                    outbox: &mut self.outbox,
+                };
+                self.shard.review_rules(&mut context);
             }
             _ => {}
         }
-        self.topology.apply(change);
         self.outbox
             .to(CoreId::CATALOG)
             .to_catalog

@@ -5,12 +5,14 @@
 //! next_disk_request ─► prepared, read_done
 //! ```
 
+use std::sync::Arc;
+
 use super::Core;
 use super::catalog::Catalog;
 use super::definition_log::{DefinitionLog, RecoveredDefinitions};
 use crate::base::{CoreId, Notices, Settings, Time};
 use crate::log::{DiskRequest, FileNumber, Image, LogName, Placed, ReadId, RecoveryError};
-use crate::model::{Definitions, Topology};
+use crate::model::{Access, Definitions, Topology};
 use crate::shard::{Recovered, Shard, ShardContext};
 
 /// What a core begins with.
@@ -42,16 +44,24 @@ impl<'a> Stored<'a> {
         seed: u64,
         notices: &mut Notices,
     ) -> (Topology, Shard, Option<Catalog>) {
+        let (access, without_effect) = Access::new(settings, self.definitions.administration());
+        let access = Arc::new(access);
         let restored = || {
             let mut topology = Topology::new(&settings.vhosts, seed);
             let left_out = self.definitions.restore(&mut topology);
+            topology.grant(Arc::clone(&access));
             (topology, left_out)
         };
         let (topology, left_out) = restored();
         let own_seed = seed ^ u64::from(core.0) << 32;
         let shard = Shard::restore(core, &topology, self.messages, own_seed, settings, notices);
         let catalog = self.definition_log.map(|log| {
-            for line in log.damage().into_iter().chain(left_out) {
+            for line in log
+                .damage()
+                .into_iter()
+                .chain(left_out)
+                .chain(without_effect)
+            {
                 notices.add(|| line);
             }
             let log = DefinitionLog::resume(log, seed);

@@ -15,15 +15,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use regex::Regex;
-
 use super::options::{Amount, LogLevel};
+use super::users::{ROOT, Users};
 use super::{ConfigError, value};
-use crate::base::settings::{Secret, User};
 use crate::base::{Name, Settings, limits};
 
-const GUEST: &str = "guest";
-const ROOT: &str = "/";
 /// RabbitMQ's own upper bound for `max_message_size`, in bytes.
 const MESSAGE_BYTES_LIMIT: u64 = 512 * 1024 * 1024;
 /// A frame is kept until it is complete: larger ones than this would cost more than they save.
@@ -36,7 +32,7 @@ const MEMORY_FRACTION_MAX: f64 = 1.0;
 const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
-const WITHOUT_EFFECT: [&str; 60] = [
+const WITHOUT_EFFECT: [&str; 59] = [
     "anonymous_login_",
     "auth_backends.",
     "auth_http.",
@@ -61,7 +57,6 @@ const WITHOUT_EFFECT: [&str; 60] = [
     "default_limits.",
     "default_policies.",
     "default_queue_type",
-    "default_user_tags.",
     "definitions.",
     "deprecated_features.",
     "distribution.",
@@ -106,9 +101,7 @@ pub(super) struct File {
     pub(super) listeners: BTreeMap<String, SocketAddr>,
     /// `listeners.tcp = none`
     pub(super) no_listeners: bool,
-    pub(super) default_user: Option<String>,
-    pub(super) default_pass: Option<String>,
-    pub(super) default_vhost: Option<String>,
+    pub(super) users: Users,
     pub(super) backlog: Option<u32>,
     pub(super) nodelay: Option<bool>,
     pub(super) log_level: Option<LogLevel>,
@@ -120,17 +113,7 @@ pub(super) struct File {
     channel_max: Option<u16>,
     message_bytes_max: Option<u64>,
     vhosts: BTreeMap<String, String>,
-    users: BTreeMap<String, FileUser>,
-    /// `loopback_users`, once anything was said about them.
-    loopback_users: Option<Vec<String>>,
     warnings: Vec<String>,
-}
-
-/// `default_users.NAME.*`
-#[derive(Default, Debug)]
-struct FileUser {
-    password: Option<String>,
-    vhost_pattern: Option<Regex>,
 }
 
 /// `KEY.absolute` and `KEY.relative`
@@ -159,7 +142,7 @@ pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
     parse(&name, &text)
 }
 
-fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
+pub(super) fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
     let mut file = File::default();
     for (number, line) in (1..).zip(text.lines()) {
         let at = Place { name, number };
@@ -224,7 +207,7 @@ fn split(line: &str) -> Result<Option<(&str, &str)>, String> {
 }
 
 /// Why a line isn't taken.
-enum Refused {
+pub(super) enum Refused {
     /// There is no such key.
     Key,
     /// What was expected; the value is shown.
@@ -276,40 +259,8 @@ impl File {
                 self.message_bytes_max =
                     Some(value::number(value, 1..=MESSAGE_BYTES_LIMIT, "bytes")?);
             }
-            ["default_user"] => self.default_user = Some(short(value)?),
-            ["default_pass"] => self.default_pass = Some(password(value)?),
-            ["default_vhost"] => self.default_vhost = Some(short(value)?),
             ["vhosts", name] => {
                 self.vhosts.insert(name.to_owned(), short(value)?);
-            }
-            ["default_users", name, "password"] => {
-                self.user(name).password = Some(password(value)?)
-            }
-            ["default_users", name, "vhost_pattern"] => {
-                let pattern = Regex::new(value)
-                    .map_err(|_| Refused::from("expected a regular expression"))?;
-                self.user(name).vhost_pattern = Some(pattern);
-            }
-            ["default_users", name, "tags"] => {
-                self.user(name);
-                self.warn(at, key, "has no effect here");
-            }
-            ["default_users", name, "configure" | "read" | "write"] => {
-                self.user(name);
-                self.warn_of_permission(at, key, value);
-            }
-            ["default_permissions", "configure" | "read" | "write"] => {
-                self.warn_of_permission(at, key, value)
-            }
-            ["loopback_users"] if value == "none" => self.loopback_users = Some(vec![]),
-            ["loopback_users"] => return Err("expected none".into()),
-            ["loopback_users", name] => {
-                let loopback_only = value::boolean(value)?;
-                let users = self.loopback_users();
-                users.retain(|user| user != name);
-                if loopback_only {
-                    users.push(name.to_owned());
-                }
             }
             ["tcp_listen_options", "backlog"] => {
                 self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
@@ -327,33 +278,14 @@ impl File {
             }
             ["log", "console", "level"] => self.log_level = Some(value::log_level(value)?),
             _ if is_without_effect(key) => self.warn(at, key, "has no effect here"),
-            _ => return Err(Refused::Key),
+            _ => return self.users.set(&parts, value),
         }
         Ok(())
-    }
-
-    fn user(&mut self, name: &str) -> &mut FileUser {
-        self.users.entry(name.to_owned()).or_default()
-    }
-
-    fn loopback_users(&mut self) -> &mut Vec<String> {
-        self.loopback_users
-            .get_or_insert_with(|| vec![GUEST.to_owned()])
     }
 
     fn warn(&mut self, at: &Place<'_>, key: &str, what: &str) {
         self.warnings
             .push(format!("{} line {}: {key} {what}", at.name, at.number));
-    }
-
-    fn warn_of_permission(&mut self, at: &Place<'_>, key: &str, value: &str) {
-        if value != ".*" {
-            self.warn(
-                at,
-                key,
-                "has no effect here: permissions are not enforced, every user may do everything",
-            );
-        }
     }
 
     fn warn_of_double_limits(&mut self) {
@@ -372,44 +304,13 @@ impl File {
     /// The settings of the pure rooms, and the warnings.
     pub(super) fn settings(mut self) -> Result<(Settings, Vec<String>), ConfigError> {
         self.warn_of_double_limits();
-        let loopback_users = std::mem::take(self.loopback_users());
-        let default_vhost = self.default_vhost.as_deref().unwrap_or(ROOT);
+        let default_vhost = self.users.default_vhost();
         let vhosts = distinct(
             [ROOT, default_vhost]
                 .into_iter()
                 .chain(self.vhosts.values().map(String::as_str)),
         );
-        let default_user = self.default_user.as_deref().unwrap_or(GUEST);
-        let default_pass = self.default_pass.as_deref().unwrap_or(GUEST);
-        let user = |name: &str, password: &str, vhosts| User {
-            name: name.to_owned(),
-            password: Secret::new(password),
-            vhosts,
-            loopback_only: loopback_users.iter().any(|user| user == name),
-        };
-        let mut users = vec![];
-        for (name, stated) in &self.users {
-            let Some(password) = &stated.password else {
-                return Err(ConfigError(format!(
-                    "default_users.{name} has no password: give it one, or leave it out"
-                )));
-            };
-            let may_open = |vhost: &&Name| match &stated.vhost_pattern {
-                Some(pattern) => pattern.is_match(vhost.as_str()),
-                None => vhost.as_str() == default_vhost,
-            };
-            users.push(user(
-                name,
-                password,
-                vhosts.iter().filter(may_open).cloned().collect(),
-            ));
-        }
-        if !self.users.contains_key(default_user) {
-            users.insert(
-                0,
-                user(default_user, default_pass, vec![Name::from(default_vhost)]),
-            );
-        }
+        let users = self.users.users(&vhosts)?;
         let default = Settings::default();
         let settings = Settings {
             frame_max: self.frame_max.unwrap_or(default.frame_max),
@@ -420,6 +321,7 @@ impl File {
             log_garbage_bytes: default.log_garbage_bytes,
             vhosts,
             users,
+            loopback_users: self.users.loopback_users(),
         };
         Ok((settings, self.warnings))
     }
@@ -439,7 +341,7 @@ fn frame_max(value: &str) -> Result<u32, String> {
 }
 
 /// A name that fits AMQP's short strings.
-fn short(value: &str) -> Result<String, Refused> {
+pub(super) fn short(value: &str) -> Result<String, Refused> {
     if value.len() > 255 {
         Err("expected at most 255 bytes".into())
     } else {
@@ -448,7 +350,7 @@ fn short(value: &str) -> Result<String, Refused> {
 }
 
 /// RabbitMQ can decrypt values with a passphrase that is kept elsewhere.
-fn password(value: &str) -> Result<String, Refused> {
+pub(super) fn password(value: &str) -> Result<String, Refused> {
     if value.starts_with("encrypted:") {
         return Err(Refused::Secret(
             "expected a password in the clear, not an encrypted one".to_owned(),
@@ -490,10 +392,6 @@ mod tests {
             .to_string()
     }
 
-    fn names(names: &[Name]) -> Vec<&str> {
-        names.iter().map(Name::as_str).collect()
-    }
-
     #[test]
     fn an_empty_file_changes_nothing() {
         let (settings, warnings) = settings("\n# a comment\n   \n");
@@ -522,59 +420,6 @@ mod tests {
     fn a_quoted_value_may_hold_a_comment_sign() {
         let (settings, _) = settings("default_user = admin\ndefault_pass = 'se#cret' # comment\n");
         assert!(settings.users[0].password.matches(b"se#cret"));
-    }
-
-    #[test]
-    fn guest_exists_only_while_it_is_the_default_user() {
-        let (settings, _) =
-            settings("default_user = admin\ndefault_pass = secret\ndefault_vhost = orders\n");
-        assert_eq!(settings.users.len(), 1);
-        assert_eq!(settings.users[0].name, "admin");
-        assert!(!settings.users[0].loopback_only);
-        assert_eq!(names(&settings.users[0].vhosts), ["orders"]);
-        assert_eq!(names(&settings.vhosts), ["/", "orders"]);
-    }
-
-    #[test]
-    fn users_open_the_vhosts_that_match_their_pattern() {
-        let (settings, _) = settings(
-            "vhosts.1 = orders\nvhosts.2 = orders-eu\nvhosts.3 = /\n\
-             default_users.alice.password = a\ndefault_users.alice.vhost_pattern = ^orders\n\
-             default_users.bob.password = b\n",
-        );
-        assert_eq!(names(&settings.vhosts), ["/", "orders", "orders-eu"]);
-        let [guest, alice, bob] = &settings.users[..] else {
-            panic!("three users")
-        };
-        assert_eq!(names(&guest.vhosts), ["/"]);
-        assert_eq!(names(&alice.vhosts), ["orders", "orders-eu"]);
-        assert_eq!(names(&bob.vhosts), ["/"]);
-    }
-
-    #[test]
-    fn loopback_users_can_be_none_or_named() {
-        let restricted = |text: &str| {
-            settings(text)
-                .0
-                .users
-                .iter()
-                .map(|user| user.loopback_only)
-                .collect::<Vec<_>>()
-        };
-        let alice = "default_users.alice.password = a\n";
-        assert_eq!(restricted(alice), [true, false]);
-        assert_eq!(
-            restricted(&format!("{alice}loopback_users = none\n")),
-            [false, false]
-        );
-        assert_eq!(
-            restricted(&format!("{alice}loopback_users.guest = false\n")),
-            [false, false]
-        );
-        assert_eq!(
-            restricted(&format!("{alice}loopback_users.alice = true\n")),
-            [true, true]
-        );
     }
 
     #[test]
@@ -635,7 +480,7 @@ mod tests {
         let (_, warnings) = settings(
             "vm_memory_high_watermark_paging_ratio = 0.5\nconsumer_timeout = 1\nmanagement.tcp.port = 15672\n\
              log.file.level = info\nlisteners.ssl.default = 5671\ntcp_listen_options.keepalive = true\n\
-             default_permissions.configure = .*\ndefault_permissions.read = ^a\n",
+             default_queue_type = quorum\n",
         );
         assert_eq!(
             warnings,
@@ -646,8 +491,7 @@ mod tests {
                 "f line 4: log.file.level has no effect here",
                 "f line 5: listeners.ssl.default has no effect here",
                 "f line 6: tcp_listen_options.keepalive has no effect here",
-                "f line 8: default_permissions.read has no effect here: permissions are not enforced, every user may do \
-                 everything",
+                "f line 7: default_queue_type has no effect here",
             ]
         );
     }
@@ -757,12 +601,6 @@ mod tests {
         let long = "v".repeat(256);
         let expected = format!("f line 1: vhosts.1: expected at most 255 bytes, not '{long}'");
         assert_eq!(mistake(&format!("vhosts.1 = {long}")), expected);
-    }
-
-    #[test]
-    fn a_user_without_a_password_is_refused() {
-        let expected = "default_users.a has no password: give it one, or leave it out";
-        assert_eq!(mistake("default_users.a.vhost_pattern = .*"), expected);
     }
 
     #[test]

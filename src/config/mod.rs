@@ -10,6 +10,7 @@
 mod file;
 mod flags;
 mod options;
+mod users;
 mod value;
 
 pub use flags::{CommandLine, Flags};

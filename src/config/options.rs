@@ -95,9 +95,9 @@ pub(super) fn assemble(flags: Flags, environment: Environment<'_>) -> Result<Opt
         None => file::File::default(),
     };
     for (name, field) in [
-        ("RABBITMQ_DEFAULT_USER", &mut file.default_user),
-        ("RABBITMQ_DEFAULT_PASS", &mut file.default_pass),
-        ("RABBITMQ_DEFAULT_VHOST", &mut file.default_vhost),
+        ("RABBITMQ_DEFAULT_USER", &mut file.users.default_user),
+        ("RABBITMQ_DEFAULT_PASS", &mut file.users.default_pass),
+        ("RABBITMQ_DEFAULT_VHOST", &mut file.users.default_vhost),
     ] {
         if let Some(value) = environment(name).filter(|value| !value.is_empty()) {
             *field = Some(value);
@@ -272,7 +272,7 @@ mod tests {
         ];
         let options = options("", &variables, "default_user = x\n").expect("no mistake");
         let user = &options.settings.users[0];
-        assert_eq!(user.name, "u");
+        assert_eq!(user.name.as_str(), "u");
         assert!(user.password.matches(b"p"));
         assert_eq!(user.vhosts[0].as_str(), "v");
     }

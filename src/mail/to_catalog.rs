@@ -1,6 +1,6 @@
 //! To the catalog on core 0, and from it to every core's copy of the topology.
 
-use crate::base::{CoreId, QueueId, SessionId};
+use crate::base::{CoreId, Name, QueueId, SessionId};
 use crate::model::Change;
 use crate::model::decide::Request;
 
@@ -13,6 +13,8 @@ pub enum ToCatalog {
         session: SessionId,
         /// Which of its channels.
         channel: u16,
+        /// On whose behalf: what it may ask for is the catalog's to check.
+        user: Name,
         /// What.
         request: Request,
     },

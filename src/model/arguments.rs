@@ -111,7 +111,7 @@ impl QueueType {
             .find(|known| known.name().as_bytes() == name)
     }
 
-    fn bit(self) -> u8 {
+    pub(crate) const fn bit(self) -> u8 {
         1 << self as u8
     }
 

@@ -14,9 +14,9 @@ use crate::amqp::properties::{self, Properties};
 use crate::amqp::table::{Array, ArrayWriter, Table, TableWriter, Value};
 use crate::base::{MessageRef, limits};
 use crate::model::queue::Reason;
+use crate::model::sender_selected::{CC, carbon_copies};
 
 const X_DEATH: &str = "x-death";
-const CC: &str = "CC";
 
 /// How a message came to leave its queue.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ fn entry(message: &MessageRef<'_>, death: Death<'_>, deaths: Option<Array<'_>>) 
         entry = entry.field("original-expiration", Value::LongString(expiration));
     }
     let mut keys = ArrayWriter::new().value(Value::LongString(message.routing_key));
-    for key in carbon_copies(properties) {
+    for key in carbon_copies(properties.headers().unwrap_or_default()) {
         keys = keys.value(Value::LongString(key));
     }
     entry
@@ -112,19 +112,6 @@ fn is_same(entry: Value<'_>, death: Death<'_>) -> bool {
 
 fn has(entry: Table<'_>, field: &str, text: &str) -> bool {
     entry.get(field) == Some(Value::LongString(text.as_bytes()))
-}
-
-/// The further routing keys in the header CC.
-pub fn carbon_copies<'a>(properties: Properties<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let header = properties.headers().and_then(|headers| headers.get(CC));
-    let keys = match header {
-        Some(Value::Array(keys)) => keys,
-        _ => Array::default(),
-    };
-    keys.values().filter_map(|key| match key {
-        Value::LongString(key) => Some(key),
-        _ => None,
-    })
 }
 
 /// Whether a dead letter has been in the queue before and nobody but queues has sent it round since: it

@@ -16,7 +16,7 @@ use crate::model::arguments::{
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
-use crate::model::exchange::headers;
+use crate::model::exchange;
 use crate::model::name_rules::{check_length, check_not_reserved, is_reserved, strip_cr_lf};
 use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 
@@ -432,6 +432,7 @@ fn declare_exchange(topology: &Topology, request: &Request) -> Result<Decision, 
     received.alternate = ExchangeArguments::parse(arguments)
         .map_err(|fault| fault.of("exchange", &name, topology.vhost_name(*vhost)))?
         .alternate;
+    exchange::check_arguments(kind, arguments)?;
     Ok(done(vec![Change::CreateExchange {
         id: topology.vacant_exchange_id(),
         definition: received,
@@ -600,9 +601,12 @@ fn bind(ends: &Ends<'_>, routing_key: &Name, arguments: &Arguments) -> Result<De
     ends.check_not_default()?;
     let source = ends.find_source()?;
     let destination = ends.find_destination()?;
-    let kind = ends.topology.exchange(source).map(|exchange| exchange.kind);
-    if kind == Some(ExchangeKind::Headers) {
-        headers::check_arguments(arguments)?;
+    if let Some(definition) = ends.topology.exchange(source) {
+        let queue = match destination {
+            Destination::Queue(id) => ends.topology.queue(id),
+            Destination::Exchange(_) => None,
+        };
+        exchange::check_binding(definition.kind, routing_key, arguments, queue)?;
     }
     ends.check_access(destination)?;
     let binding = Binding {

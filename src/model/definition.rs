@@ -2,7 +2,9 @@
 //! changes with traffic.
 
 use crate::base::{CoreId, ExchangeId, Name, QueueId, SessionId, VhostId};
+use crate::model::administration::Policy;
 use crate::model::arguments::Arguments;
+use crate::model::policy::PolicyKind;
 
 /// A queue as it was declared.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,18 +60,32 @@ pub enum ExchangeKind {
     Topic,
     /// To bindings whose arguments match the message's headers.
     Headers,
+    /// To one binding, by a hash and the bindings' weights.
+    ConsistentHash,
+    /// To one binding, by the key's hash modulo their number.
+    ModulusHash,
+    /// To any one binding.
+    Random,
+    /// To any one binding, all of which lead to queues of this node.
+    LocalRandom,
 }
 
 impl ExchangeKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+        Self::LocalRandom,
+    ];
+
     /// The kind of that name in `exchange.declare`.
     pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "direct" => Self::Direct,
-            "fanout" => Self::Fanout,
-            "topic" => Self::Topic,
-            "headers" => Self::Headers,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Its name in `exchange.declare`.
@@ -79,6 +95,10 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 }
@@ -141,4 +161,20 @@ pub enum Change {
     Bind(Binding),
     /// A binding goes.
     Unbind(Binding),
+    /// A policy is set, or set anew.
+    SetPolicy {
+        /// Whose.
+        kind: PolicyKind,
+        /// As it was defined; [`Policy::parse`](crate::model::policy::Policy::parse) has passed it.
+        policy: Policy,
+    },
+    /// A policy goes.
+    ClearPolicy {
+        /// Whose.
+        kind: PolicyKind,
+        /// Where.
+        vhost: Name,
+        /// Which one.
+        name: Name,
+    },
 }

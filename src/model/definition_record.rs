@@ -20,11 +20,21 @@
 //! counter        | 7 | next incarnation |
 //!                | 1 |        8         |
 //!                +---+------------------+
+//! administered   | 8 | category | an object of RabbitMQ's definitions.json |
+//!                | 1 |    1     |                  4+n                     |
+//!                +---+----------+------------------------------------------+
+//! policy gone    | 9 | category | vhost | name |
+//!                | 1 |    1     |  1+n  | 1+n  |
+//!                +---+----------+-------+------+
 //! ```
 //!
 //! Numbers are little-endian. 1+n: the length of a text in one byte, then the text. 4+n: the length of
-//! a table in four bytes, then its fields. Flags: 1 auto-delete, 2 internal (exchanges only). Leads to:
-//! 0 a queue, 1 an exchange. The first byte of a record is never 0, so zeroed bytes are none.
+//! a table in four bytes, then its fields; or of an object, then its JSON. Flags: 1 auto-delete, 2
+//! internal (exchanges only). Leads to: 0 a queue, 1 an exchange. Category: 1 vhost, 2 user,
+//! 3 permission, 4 topic permission, 5 parameter, 6 global parameter, 7 policy, 8 operator policy. The
+//! first byte of a record is never 0, so zeroed bytes are none.
+
+mod administered;
 
 use std::fmt;
 
@@ -32,10 +42,12 @@ use thiserror::Error;
 
 use crate::amqp::error::ConnectionError;
 use crate::base::{CoreId, Name};
+use crate::model::administration::Administered;
 use crate::model::arguments::Arguments;
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
+use crate::model::policy::PolicyKind;
 use crate::model::topology::Topology;
 
 /// One step of the durable part of the topology. A thing that is there already is replaced by its
@@ -69,6 +81,17 @@ pub enum DefinitionRecord {
     Counter {
         /// The lowest incarnation that no queue has or had.
         next_incarnation: u64,
+    },
+    /// An administrator defined this.
+    Administered(Administered),
+    /// An administrator took a policy away.
+    PolicyGone {
+        /// Whose it was.
+        kind: PolicyKind,
+        /// Where it was.
+        vhost: Name,
+        /// Its name.
+        name: Name,
     },
 }
 
@@ -159,6 +182,9 @@ pub enum MalformedRecord {
     /// The arguments aren't a table.
     #[error("the arguments in a definition record are no table: {0}")]
     InvalidArguments(ConnectionError),
+    /// The object isn't what its category says.
+    #[error("the object in a definition record: {0}")]
+    InvalidObject(String),
 }
 
 const QUEUE: u8 = 1;
@@ -168,6 +194,8 @@ const QUEUE_GONE: u8 = 4;
 const EXCHANGE_GONE: u8 = 5;
 const BINDING_GONE: u8 = 6;
 const COUNTER: u8 = 7;
+const ADMINISTERED: u8 = 8;
+const POLICY_GONE: u8 = 9;
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
@@ -200,6 +228,14 @@ impl DefinitionRecord {
             }
             Change::Bind(binding) => Self::Binding(DurableBinding::of(binding, topology)?),
             Change::Unbind(binding) => Self::BindingGone(DurableBinding::of(binding, topology)?),
+            Change::SetPolicy { kind, policy } => {
+                Self::Administered(Administered::policy(*kind, policy.clone()))
+            }
+            Change::ClearPolicy { kind, vhost, name } => Self::PolicyGone {
+                kind: *kind,
+                vhost: vhost.clone(),
+                name: name.clone(),
+            },
         })
     }
 }
@@ -296,6 +332,12 @@ impl DefinitionRecord {
                 out.push(COUNTER);
                 out.extend_from_slice(&next_incarnation.to_le_bytes());
             }
+            Self::Administered(thing) => administered::put(out, thing),
+            Self::PolicyGone { kind, vhost, name } => {
+                out.extend_from_slice(&[POLICY_GONE, administered::category(*kind)]);
+                put_text(out, vhost.as_str());
+                put_text(out, name.as_str());
+            }
         }
     }
 }
@@ -353,6 +395,12 @@ impl DefinitionRecord {
             BINDING_GONE => Self::BindingGone(reader.binding()?),
             COUNTER => Self::Counter {
                 next_incarnation: u64::from_le_bytes(reader.array("next incarnation")?),
+            },
+            ADMINISTERED => Self::Administered(reader.administered()?),
+            POLICY_GONE => Self::PolicyGone {
+                kind: reader.policy_kind()?,
+                vhost: reader.name("vhost")?,
+                name: reader.name("policy name")?,
             },
             kind => return Err(MalformedRecord::UnknownKind(kind)),
         };
@@ -531,12 +579,7 @@ mod tests {
     }
 
     fn exchange() -> impl Strategy<Value = DurableExchange> {
-        let kind = proptest::sample::select(vec![
-            ExchangeKind::Direct,
-            ExchangeKind::Fanout,
-            ExchangeKind::Topic,
-            ExchangeKind::Headers,
-        ]);
+        let kind = proptest::sample::select(&ExchangeKind::ALL[..]);
         let how = (kind, any::<bool>(), any::<bool>());
         (how, name(), name(), arguments()).prop_map(|(how, vhost, name, arguments)| {
             let (kind, auto_delete, internal) = how;

@@ -10,6 +10,7 @@ use std::hash::Hash;
 
 use crate::base::{CoreId, Name, VhostId};
 use crate::model::Seeded;
+use crate::model::administration::Administration;
 use crate::model::arguments::ExchangeArguments;
 use crate::model::definition::{Binding, Change, Destination, ExchangeDefinition, QueueDefinition};
 use crate::model::definition_record::{
@@ -23,6 +24,7 @@ pub struct Definitions {
     queues: Ordered<Place, DurableQueue>,
     exchanges: Ordered<Place, DurableExchange>,
     bindings: Bindings,
+    administration: Administration,
     next_incarnation: u64,
 }
 
@@ -37,6 +39,7 @@ impl Definitions {
             queues: Ordered::new(&hashing),
             exchanges: Ordered::new(&hashing),
             bindings: Bindings::new(&hashing),
+            administration: Administration::default(),
             next_incarnation: 1,
         }
     }
@@ -70,15 +73,29 @@ impl Definitions {
             DefinitionRecord::Counter { next_incarnation } => {
                 self.next_incarnation = self.next_incarnation.max(next_incarnation);
             }
+            DefinitionRecord::Administered(thing) => self.administration.set(thing),
+            DefinitionRecord::PolicyGone { kind, vhost, name } => {
+                self.administration.clear_policy(kind, &vhost, &name);
+            }
         }
     }
 
-    /// The vhosts that something lives in, sorted by name. The topology to restore into needs them.
+    /// What administrators defined.
+    pub fn administration(&self) -> &Administration {
+        &self.administration
+    }
+
+    /// The vhosts that are defined or something lives in, sorted by name. The topology to restore into needs them.
     pub fn vhosts(&self) -> impl Iterator<Item = &Name> {
         let queues = self.queues.iter().map(|queue| &queue.vhost);
         let exchanges = self.exchanges.iter().map(|exchange| &exchange.vhost);
         let bindings = self.bindings.all.iter().map(|binding| &binding.vhost);
-        let vhosts: BTreeSet<_> = queues.chain(exchanges).chain(bindings).collect();
+        let defined = self.administration.vhost_names();
+        let vhosts: BTreeSet<_> = defined
+            .chain(queues)
+            .chain(exchanges)
+            .chain(bindings)
+            .collect();
         vhosts.into_iter()
     }
 
@@ -127,12 +144,19 @@ impl Definitions {
                 }
             }
         }
+        for thing in self.administration.things() {
+            let line = thing.to_string();
+            if let Err(fault) = topology.administer(thing) {
+                left_out.push(format!("{line}: {fault}"));
+            }
+        }
         left_out
     }
 }
 
 /// All that is durable in a topology: exchanges and queues in the order of their ids, so that a replay
-/// gives them in the same order, then bindings. The counter of incarnations is the catalog's to add.
+/// gives them in the same order, then bindings, then what administrators defined. The counter of
+/// incarnations is the catalog's to add.
 pub fn records(topology: &Topology) -> impl Iterator<Item = DefinitionRecord> {
     let vhosts = || topology.vhosts();
     let mut exchanges: Vec<_> = vhosts()
@@ -158,7 +182,9 @@ pub fn records(topology: &Topology) -> impl Iterator<Item = DefinitionRecord> {
         .filter_map(|id| topology.queue(id))
         .filter_map(|queue| DurableQueue::of(queue, topology))
         .map(DefinitionRecord::Queue);
-    exchanges.chain(queues).chain(bindings)
+    let things = topology.administration().things();
+    let administered = things.map(DefinitionRecord::Administered);
+    exchanges.chain(queues).chain(bindings).chain(administered)
 }
 
 fn is_predeclared(exchange: &Name) -> bool {

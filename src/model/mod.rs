@@ -3,6 +3,8 @@
 //! Every core holds a full [`topology`]. The catalog (core 0) alone [`decide`]s on creating and
 //! deleting; its changes are applied by all cores in the same order, with the same result.
 
+pub mod access;
+pub mod administration;
 pub mod arguments;
 pub mod dead_letter;
 pub mod decide;
@@ -12,9 +14,13 @@ pub mod definitions;
 pub mod exchange;
 pub mod expiration;
 pub mod name_rules;
+pub mod policy;
 pub mod queue;
+pub mod sender_selected;
 pub mod topology;
 
+pub use access::Access;
+pub use administration::Administration;
 pub use definition::{Change, QueueDefinition};
 pub use definition_record::DefinitionRecord;
 pub use definitions::Definitions;

@@ -3,6 +3,7 @@
 
 use crate::amqp::error::ChannelError;
 use crate::base::Name;
+use crate::base::name::SHORT_STRING_BYTES_MAX;
 
 /// Names that begin so belong to the broker. It is refused on creation only: what exists may be
 /// declared again, passively or (exchanges) with the same properties.
@@ -49,9 +50,6 @@ pub fn check_length(entity: &'static str, name: &Name) -> Result<(), ChannelErro
     }
     Ok(())
 }
-
-/// AMQP's short strings have one byte of length.
-const SHORT_STRING_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {

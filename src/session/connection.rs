@@ -8,7 +8,7 @@ use super::Output;
 use crate::amqp::content;
 use crate::amqp::frame::END;
 use crate::amqp::method;
-use crate::base::{CoreId, MessageRef, QueueId, SessionId, VhostId, limits};
+use crate::base::{CoreId, MessageRef, Name, QueueId, SessionId, VhostId, limits};
 use crate::mail::{Outbox, ToShard};
 use crate::model::Topology;
 
@@ -17,7 +17,9 @@ pub(super) struct Connection {
     pub(super) id: SessionId,
     pub(super) output: Output,
     /// Who has logged in.
-    pub(super) user: String,
+    pub(super) user: Name,
+    /// Whether messages may name another user as theirs.
+    pub(super) is_impersonator: bool,
     /// Set by `connection.open`.
     pub(super) vhost: VhostId,
     /// Largest payload of a frame: `frame_max` less head and end octet.
@@ -56,7 +58,8 @@ impl Connection {
         Self {
             id,
             output: Output::default(),
-            user: String::new(),
+            user: Name::from(""),
+            is_impersonator: false,
             vhost: VhostId(0),
             payload_max: limits::FRAME_MIN - limits::FRAME_OVERHEAD as u32,
             channel_max: 0,

@@ -226,7 +226,7 @@ impl Channel {
             return self.consume_replies(consume, connection, context);
         }
         let name = self.queue_name(consume.queue.as_str())?;
-        let (queue, core) = context.usable_queue(&name, connection)?;
+        let (queue, core) = context.readable_queue(&name, connection)?;
         let vhost = context.topology.vhost_name(connection.vhost);
         let arguments = ConsumerArguments::parse(table)
             .map_err(|fault| fault.of("queue", &strip_cr_lf(&name), vhost))?;

@@ -13,8 +13,8 @@ use crate::amqp::error::ConnectionError;
 use crate::amqp::frame::{self, Frame, FrameKind};
 use crate::amqp::method::{self, MethodId};
 use crate::amqp::table::{Table, Value};
-use crate::base::settings::User;
 use crate::base::{Time, limits};
+use crate::model::access::User;
 
 /// A connection that isn't open yet.
 pub(super) struct Handshake {
@@ -185,8 +185,9 @@ impl Session {
             let error = ConnectionError::UnknownMechanism(mechanism.to_owned());
             return self.fail(error, context);
         };
+        let access = context.topology.access();
         let user = credentials
-            .and_then(|credentials| sasl::authenticate(&credentials, &context.settings.users))
+            .and_then(|login| access.log_in(login.user, login.password))
             .filter(|user| self.loopback || !user.loopback_only);
         if user.is_none() {
             context
@@ -212,7 +213,8 @@ impl Session {
             handshake.authenticated = true;
             handshake.stage = Stage::TuneOk;
         }
-        self.connection.user.clone_from(&user.name);
+        self.connection.user = user.name.clone();
+        self.connection.is_impersonator = user.is_impersonator;
         let tune = connection::Tune {
             channel_max: context.settings.channel_max,
             frame_max: context.settings.frame_max,
@@ -251,17 +253,12 @@ impl Session {
     }
 
     fn open(&mut self, vhost_name: &str, context: &mut SessionContext<'_>) {
-        let name = &self.connection.user;
-        let user = context
-            .settings
-            .users
-            .iter()
-            .find(|user| user.name == *name);
+        let user = &self.connection.user;
         let refusal = match context.topology.vhost_by_name(vhost_name) {
             None => format!("vhost {vhost_name} not found"),
             Some(vhost) => {
-                let mut allowed = user.into_iter().flat_map(|user| &user.vhosts);
-                if allowed.any(|allowed| allowed.as_str() == vhost_name) {
+                let access = context.topology.access();
+                if access.may_open(user, context.topology.vhost_name(vhost)) {
                     self.connection.vhost = vhost;
                     self.phase = Phase::Running;
                     self.new_deadline = Some(context.now);
@@ -269,7 +266,7 @@ impl Session {
                     self.send_connection(connection::AMQPMethod::OpenOk(open_ok));
                     return;
                 }
-                format!("access to vhost '{vhost_name}' refused for user '{name}'")
+                format!("access to vhost '{vhost_name}' refused for user '{user}'")
             }
         };
         self.fail(ConnectionError::NotAllowed(refusal), context);

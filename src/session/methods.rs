@@ -11,6 +11,7 @@ use crate::amqp::method::Method;
 use crate::amqp::table::Table;
 use crate::base::{CoreId, Name, QueueId};
 use crate::mail::{Confirms, Outcome, ToCatalog, ToShard};
+use crate::model::access::{Permission, Resource};
 use crate::model::arguments::Arguments;
 use crate::model::decide::{self, Request};
 use crate::model::name_rules;
@@ -155,7 +156,7 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let name = self.queue_name(get.queue.as_str())?;
-        let (queue, core) = context.usable_queue(&name, connection)?;
+        let (queue, core) = context.readable_queue(&name, connection)?;
         self.touch(core);
         context.outbox.to(core).to_shard.push(ToShard::Get {
             session: connection.id,
@@ -338,7 +339,7 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let name = self.queue_name(purge.queue.as_str())?;
-        let (queue, core) = context.usable_queue(&name, connection)?;
+        let (queue, core) = context.readable_queue(&name, connection)?;
         context.outbox.to(core).to_shard.push(ToShard::Purge {
             session: connection.id,
             channel: self.number,
@@ -356,7 +357,8 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
-        let name = self.queue_name(delete.queue.as_str())?;
+        let name = name_rules::strip_cr_lf(&self.queue_name(delete.queue.as_str())?);
+        context.check_permission(Permission::Configure, Resource::Queue(&name), connection)?;
         let (queue, core) = match context.usable_queue(&name, connection) {
             Ok(found) => found,
             // Deleting what isn't there is fine (RabbitMQ since 3.2).
@@ -397,6 +399,7 @@ impl Channel {
             .push(ToCatalog::Request {
                 session: connection.id,
                 channel: self.number,
+                user: connection.user.clone(),
                 request,
             });
         self.ask(question);

@@ -18,6 +18,7 @@ mod input;
 mod methods;
 mod output;
 mod pace;
+mod permission;
 mod publish;
 mod question;
 mod sasl;

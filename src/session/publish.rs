@@ -6,15 +6,16 @@ use bytes::{Bytes, BytesMut};
 use super::SessionContext;
 use super::channel::{Channel, Mode};
 use super::connection::Connection;
+use super::permission::PublishPermit;
 use super::transaction::PendingPublish;
 use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
 use crate::mail::{self, Publisher, ToShard};
-use crate::model::Topology;
 use crate::model::decide::DIRECT_REPLY_TO;
 use crate::model::expiration::expiration_ms;
+use crate::model::{Topology, sender_selected};
 
 const CLASS_BASIC: u16 = 60;
 
@@ -90,6 +91,7 @@ pub(super) struct RouteCache {
     /// The last properties that were looked through, and whether they ask for persistence.
     properties: Vec<u8>,
     persistent: bool,
+    permit: PublishPermit,
 }
 
 /// The queues on one core.
@@ -112,11 +114,15 @@ impl RouteCache {
     /// Whether the properties ask for persistence. They must be well-formed, a user id in them the
     /// connection's own, and an expiration a time.
     #[inline]
-    fn is_persistent(&mut self, properties: &[u8], user: &str) -> Result<bool, AmqpError> {
+    fn is_persistent(
+        &mut self,
+        properties: &[u8],
+        connection: &Connection,
+    ) -> Result<bool, AmqpError> {
         if self.properties.is_empty() || self.properties != properties {
             properties::validate(properties)?;
             let validated = Properties::from_validated(properties);
-            check_user_id(validated, user)?;
+            check_user_id(validated, connection)?;
             check_expiration(validated)?;
             let persistent = validated.is_persistent();
             const WORTH_KEEPING: usize = 64;
@@ -166,8 +172,7 @@ impl Channel {
         }
         let header = ContentHeader::read(payload)?;
         check_header(&header, context)?;
-        self.route
-            .is_persistent(header.properties, &connection.user)?;
+        self.route.is_persistent(header.properties, connection)?;
         let content = &mut self.content;
         content.properties.clear();
         content.properties.extend_from_slice(header.properties);
@@ -263,9 +268,7 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         check_header(header, context)?;
-        let persistent = self
-            .route
-            .is_persistent(header.properties, &connection.user)?;
+        let persistent = self.route.is_persistent(header.properties, connection)?;
         let message = MessageRef {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
@@ -309,8 +312,12 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         if let Mode::Transaction(transaction) = &mut self.mode {
             let exchange = as_name(message.exchange)?;
-            find_exchange(&exchange, connection, context)?;
-            as_name(message.routing_key)?;
+            let routing_key = as_name(message.routing_key)?;
+            let permit = &mut self.route.permit;
+            permit.check(&exchange, &routing_key, connection, context)?;
+            if let Some(headers) = Properties::from_validated(message.properties).headers() {
+                sender_selected::append_keys(headers, &mut Vec::new())?;
+            }
             let message = StoredMessage::new(message);
             return Ok(transaction.publish(PendingPublish { mandatory, message })?);
         }
@@ -336,9 +343,35 @@ impl Channel {
             mandatory,
             immediate: false,
         };
-        if !self.route.holds(&publish, context.topology) {
-            self.resolve(&publish, message.properties, connection, context)?;
+        let properties = Properties::from_validated(message.properties);
+        if properties
+            .headers()
+            .is_some_and(sender_selected::is_asked_for)
+        {
+            self.resolve(&publish, properties, connection, context)?;
+            let stripped = sender_selected::without_bcc(properties);
+            let message = MessageRef {
+                properties: stripped.as_deref().unwrap_or(message.properties),
+                ..*message
+            };
+            self.send_to_resolved(mandatory, &message, number, connection, context);
+            return Ok(());
         }
+        if !self.route.holds(&publish, context.topology) {
+            self.resolve(&publish, properties, connection, context)?;
+        }
+        self.send_to_resolved(mandatory, message, number, connection, context);
+        Ok(())
+    }
+
+    fn send_to_resolved(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        number: u64,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
         for index in 0..self.route.groups.len() {
             let core = self.route.groups[index].core;
             self.touch(core);
@@ -368,27 +401,40 @@ impl Channel {
                 connection.confirming.push(self.number);
             }
         }
-        Ok(())
     }
 
-    /// Looks the exchange up and routes; the result is kept if the headers had no part in it.
+    /// Looks the exchange up and routes; the result is kept if the properties had no part in it.
     fn resolve(
         &mut self,
         publish: &Publish<'_>,
-        properties: &[u8],
+        properties: Properties<'_>,
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let exchange_name = as_name(publish.exchange)?;
         let routing_key = as_name(publish.routing_key)?;
-        let exchange = find_exchange(&exchange_name, connection, context)?;
+        let permit = &mut self.route.permit;
+        let exchange = permit.check(&exchange_name, &routing_key, connection, context)?;
         let topology = context.topology;
         let scratch = &mut *context.scratch;
         scratch.targets.clear();
-        let routed = topology.route(
+        let first = [routing_key.as_bytes()];
+        let mut several = Vec::new();
+        if let Some(headers) = properties.headers()
+            && sender_selected::is_asked_for(headers)
+        {
+            several.extend(first);
+            sender_selected::append_keys(headers, &mut several)?;
+        }
+        let has_several = !several.is_empty();
+        let routed = topology.route_keys(
             exchange,
-            routing_key.as_bytes(),
-            Properties::from_validated(properties),
+            if has_several {
+                &several[..]
+            } else {
+                &first[..]
+            },
+            properties,
             &mut scratch.route,
             &mut scratch.targets,
         );
@@ -401,7 +447,7 @@ impl Channel {
             cache.add(definition.owner, queue);
         }
         cache.resolved = None;
-        if routed.is_cacheable {
+        if routed.is_cacheable && !has_several {
             cache.resolved = Some((exchange, topology.revision(exchange)));
             cache.exchange.clear();
             cache.exchange.extend_from_slice(publish.exchange);
@@ -443,37 +489,13 @@ fn check_header(header: &ContentHeader<'_>, context: &SessionContext<'_>) -> Res
     Ok(())
 }
 
-/// The exchange that a client may publish to.
-fn find_exchange(
-    name: &Name,
-    connection: &Connection,
-    context: &SessionContext<'_>,
-) -> Result<ExchangeId, AmqpError> {
-    let vhost = || context.topology.vhost_name(connection.vhost).clone();
-    let id = context
-        .topology
-        .exchange_by_name(connection.vhost, name.as_str());
-    let found = id.and_then(|id| Some((id, context.topology.exchange(id)?)));
-    match found {
-        None => Err(ChannelError::NoExchange {
-            exchange: name.clone(),
-            vhost: vhost(),
-        }
-        .into()),
-        Some((_, definition)) if definition.internal => Err(ChannelError::InternalExchange {
-            exchange: name.clone(),
-            vhost: vhost(),
-        }
-        .into()),
-        Some((id, _)) => Ok(id),
-    }
-}
-
-fn check_user_id(properties: Properties<'_>, user: &str) -> Result<(), ChannelError> {
+fn check_user_id(properties: Properties<'_>, connection: &Connection) -> Result<(), ChannelError> {
+    let user = &connection.user;
     match properties.user_id() {
+        Some(_) if connection.is_impersonator => Ok(()),
         Some(user_id) if user_id != user.as_bytes() => Err(ChannelError::UserId {
             user_id: String::from_utf8_lossy(user_id).into_owned(),
-            user: user.to_owned(),
+            user: user.to_string(),
         }),
         _ => Ok(()),
     }

@@ -1,12 +1,11 @@
 //! Logging in: SASL's PLAIN, and AMQPLAIN from before it.
 
 use crate::amqp::table::{Table, Value};
-use crate::base::settings::User;
 
 /// What a client logs in with.
 pub(super) struct Credentials<'a> {
-    user: &'a [u8],
-    password: &'a [u8],
+    pub(super) user: &'a [u8],
+    pub(super) password: &'a [u8],
 }
 
 /// The credentials in a mechanism's response: none if the mechanism is unknown, none inside if the
@@ -41,15 +40,5 @@ fn amqplain(response: &[u8]) -> Option<Credentials<'_>> {
     Some(Credentials {
         user: text("LOGIN")?,
         password: text("PASSWORD")?,
-    })
-}
-
-/// The user that the credentials belong to.
-pub(super) fn authenticate<'u>(
-    credentials: &Credentials<'_>,
-    users: &'u [User],
-) -> Option<&'u User> {
-    users.iter().find(|user| {
-        user.name.as_bytes() == credentials.user && user.password.matches(credentials.password)
     })
 }

@@ -15,9 +15,10 @@ use crate::amqp::properties::Properties;
 use crate::base::{CoreId, MessageRef, Name, Notices, QueueId, limits};
 use crate::log::{Located, Stretch};
 use crate::mail::{Confirms, Publish, Publisher, ToShard};
-use crate::model::dead_letter::{Death, carbon_copies, is_cycle, properties_of};
+use crate::model::dead_letter::{Death, is_cycle, properties_of};
 use crate::model::exchange::RouteScratch;
 use crate::model::queue::{Fallen, Letter, Reason};
+use crate::model::sender_selected::carbon_copies;
 
 /// Letters on their way.
 #[derive(Default)]
@@ -197,7 +198,7 @@ impl Shard {
             ..message
         };
         let mut keys = vec![message.routing_key];
-        keys.extend(carbon_copies(validated));
+        keys.extend(carbon_copies(validated.headers().unwrap_or_default()));
         let letters = &mut self.dead_letters;
         let (scratch, targets) = (&mut letters.scratch, &mut letters.targets);
         targets.clear();

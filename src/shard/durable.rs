@@ -64,7 +64,7 @@ impl Shard {
             shard.journal.purge(queue, 0, end, Time::default());
         }
         for (id, definition, contents) in owned {
-            shard.create(id, definition);
+            shard.create(id, definition, topology);
             if let (Some(mut found), Some(owned)) = (contents, shard.owned(id)) {
                 let next_position = found.next_position;
                 owned.queue.restore(found.drain(), next_position);

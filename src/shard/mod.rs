@@ -30,7 +30,6 @@ use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
 use crate::mail::{
     Answer, Batch, Ease, Mail, Outbox, Outcome, Publish, Publisher, Settle, ToSession, ToShard,
 };
-use crate::model::arguments::QueueArguments;
 use crate::model::queue::{Admitted, Incoming, Keep, NEVER, Queue, Rubbish};
 use crate::model::{QueueDefinition, Topology};
 
@@ -167,8 +166,8 @@ impl Shard {
         self.links.end_batch();
     }
 
-    /// A queue of this core was created.
-    pub fn create(&mut self, id: QueueId, definition: &QueueDefinition) {
+    /// A queue of this core was created; the topology has it.
+    pub fn create(&mut self, id: QueueId, definition: &QueueDefinition, topology: &Topology) {
         let index = id.index as usize;
         if self.queues.len() <= index {
             self.queues.resize_with(index + 1, || None);
@@ -179,7 +178,7 @@ impl Shard {
         if let Some(log) = log {
             self.logged.insert(log, id);
         }
-        let arguments = QueueArguments::parse(&definition.arguments).unwrap_or_default();
+        let arguments = topology.queue_arguments(id).unwrap_or_default();
         self.queues[index] = Some(Box::new(Owned {
             id,
             queue: Queue::new(arguments),
@@ -196,6 +195,17 @@ impl Shard {
             growth: Growth::default(),
         }));
         self.used(id);
+    }
+
+    /// A policy was set or cleared: queues that it concerns have other limits and times.
+    pub fn review_rules(&mut self, context: &mut ShardContext<'_>) {
+        let ids: Vec<_> = self.queues.iter().flatten().map(|owned| owned.id).collect();
+        for id in ids {
+            let arguments = context.topology.queue_arguments(id).unwrap_or_default();
+            self.with_queue(id, context, |queue, _| queue.set_rules(arguments));
+            // Whether it is unused is counted from now on, as by RabbitMQ.
+            self.used(id);
+        }
     }
 
     /// Whether [`Shard::begin_turn`] has something to do.

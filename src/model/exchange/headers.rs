@@ -186,7 +186,7 @@ mod tests {
             has_found: false,
         };
         let properties = Properties::from_validated(&bytes);
-        bindings.route(properties, &mut scratch.headers, &mut collector);
+        bindings.route(properties, &mut scratch.matching.headers, &mut collector);
         targets.len()
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Matching allocates nothing once its scratch has grown to the size of the topology.
 
+pub mod binding_list;
+pub mod consistent_hash;
 pub mod destinations;
 pub mod direct;
 pub mod fanout;
@@ -9,18 +11,70 @@ pub mod headers;
 pub mod scratch;
 pub mod topic;
 
+use crate::amqp::error::ChannelError;
 use crate::amqp::properties::Properties;
 use crate::base::Name;
 use crate::model::Seeded;
-use crate::model::arguments::Arguments;
-use crate::model::definition::{Destination, ExchangeKind};
+use crate::model::arguments::{Arguments, QueueArguments, QueueType};
+use crate::model::definition::{Destination, ExchangeKind, QueueDefinition};
+use binding_list::BindingList;
+use consistent_hash::{ConsistentHashBindings, HashOn};
 use direct::DirectBindings;
 use fanout::FanoutBindings;
 use headers::HeadersBindings;
-use scratch::{Collector, HeaderIndex, TopicScratch};
+use scratch::{Collector, Matching};
 use topic::TopicBindings;
 
 pub use scratch::RouteScratch;
+
+/// Checks what only this kind of exchange makes of the arguments of `exchange.declare`.
+///
+/// # Errors
+/// `PreconditionFailed` (406), in RabbitMQ's words.
+pub fn check_arguments(kind: ExchangeKind, arguments: &Arguments) -> Result<(), ChannelError> {
+    match kind {
+        ExchangeKind::ConsistentHash => HashOn::parse(arguments).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a binding's key and arguments, and where it leads (`queue` is none for an exchange), by the
+/// rules of this kind of exchange.
+///
+/// # Errors
+/// `PreconditionFailed` (406), in RabbitMQ's words.
+pub fn check_binding(
+    kind: ExchangeKind,
+    key: &Name,
+    arguments: &Arguments,
+    queue: Option<&QueueDefinition>,
+) -> Result<(), ChannelError> {
+    match kind {
+        ExchangeKind::Headers => headers::check_arguments(arguments),
+        ExchangeKind::ConsistentHash => consistent_hash::check_weight(key),
+        ExchangeKind::LocalRandom => check_local(key, queue),
+        _ => Ok(()),
+    }
+}
+
+/// `rabbit_exchange_type_local_random:validate_binding`.
+fn check_local(key: &Name, queue: Option<&QueueDefinition>) -> Result<(), ChannelError> {
+    let queue_type = |queue: &QueueDefinition| {
+        QueueArguments::parse(&queue.arguments)
+            .map(|arguments| arguments.queue_type)
+            .unwrap_or_default()
+    };
+    let text = match queue.map(queue_type) {
+        _ if !key.as_str().is_empty() => format!("Non empty binding '{key}' key not permitted"),
+        None => "Destination not found".to_owned(),
+        Some(QueueType::Classic) => return Ok(()),
+        Some(other) => format!(
+            "Queue type rabbit_{}_queue not valid for this exchange type",
+            other.name()
+        ),
+    };
+    Err(ChannelError::PreconditionFailed(text))
+}
 
 /// The bindings of one exchange, arranged as its kind matches them.
 ///
@@ -36,25 +90,52 @@ pub enum Bindings {
     Topic(TopicBindings),
     /// Of a headers exchange.
     Headers(HeadersBindings),
+    /// Of a consistent hash exchange.
+    ConsistentHash(ConsistentHashBindings),
+    /// Of a modulus hash exchange.
+    ModulusHash(BindingList),
+    /// Of a random or a local random exchange.
+    Random {
+        /// One of them is chosen.
+        list: BindingList,
+        /// Makes chance of a count.
+        hashing: Seeded,
+    },
 }
 
 impl Bindings {
-    pub(crate) fn new(kind: ExchangeKind, hashing: &Seeded) -> Self {
+    pub(crate) fn new(kind: ExchangeKind, arguments: &Arguments, hashing: &Seeded) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(DirectBindings::new(hashing)),
             ExchangeKind::Fanout => Self::Fanout(FanoutBindings::new(hashing)),
             ExchangeKind::Topic => Self::Topic(TopicBindings::new(hashing)),
             ExchangeKind::Headers => Self::Headers(HeadersBindings::new(hashing)),
+            ExchangeKind::ConsistentHash => {
+                Self::ConsistentHash(ConsistentHashBindings::new(arguments, hashing))
+            }
+            ExchangeKind::ModulusHash => Self::ModulusHash(BindingList::default()),
+            ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random {
+                list: BindingList::default(),
+                hashing: hashing.clone(),
+            },
         }
     }
 
-    /// Adds one binding.
-    pub fn add(&mut self, key: &Name, arguments: &Arguments, destination: Destination) {
+    /// Adds one binding. `name`: the destination's.
+    pub fn add(
+        &mut self,
+        key: &Name,
+        arguments: &Arguments,
+        destination: Destination,
+        name: &Name,
+    ) {
         match self {
             Self::Direct(bindings) => bindings.add(key, destination),
             Self::Fanout(bindings) => bindings.add(destination),
             Self::Topic(bindings) => bindings.add(key.as_bytes(), destination),
             Self::Headers(bindings) => bindings.add(arguments, destination),
+            Self::ConsistentHash(bindings) => bindings.add(key, destination, name),
+            Self::ModulusHash(list) | Self::Random { list, .. } => list.add(key, destination, name),
         }
     }
 
@@ -65,25 +146,49 @@ impl Bindings {
             Self::Fanout(bindings) => bindings.remove(destination),
             Self::Topic(bindings) => bindings.remove(key.as_bytes(), destination),
             Self::Headers(bindings) => bindings.remove(arguments, destination),
+            Self::ConsistentHash(bindings) => bindings.remove(key, destination),
+            Self::ModulusHash(list) | Self::Random { list, .. } => list.remove(key, destination),
         }
     }
 
-    /// Hands every destination that matches to the collector, some more than once.
+    /// Whether the routing keys alone say where a message goes: no header or property does, nor chance.
+    pub fn follow_keys_alone(&self) -> bool {
+        match self {
+            Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) | Self::ModulusHash(_) => true,
+            Self::ConsistentHash(bindings) => bindings.hashes_routing_key(),
+            Self::Headers(_) | Self::Random { .. } => false,
+        }
+    }
+
+    /// Hands every destination that matches to the collector, some more than once. A message has several
+    /// keys by its headers CC and BCC; kinds that choose one destination choose one all the same.
     pub(crate) fn route(
         &self,
-        key: &[u8],
+        keys: &[&[u8]],
         properties: Properties<'_>,
-        topic: &mut TopicScratch,
-        headers: &mut HeaderIndex,
+        matching: &mut Matching,
         collector: &mut Collector<'_>,
     ) {
         match self {
-            Self::Direct(bindings) => bindings.route(key, collector),
+            Self::Direct(bindings) => {
+                for key in keys {
+                    bindings.route(key, collector);
+                }
+            }
             Self::Fanout(bindings) => bindings.route(collector),
             Self::Topic(bindings) => {
-                bindings.route(key, topic, collector);
+                for key in keys {
+                    bindings.route(key, &mut matching.topic, collector);
+                }
             }
-            Self::Headers(bindings) => bindings.route(properties, headers, collector),
+            Self::Headers(bindings) => {
+                bindings.route(properties, &mut matching.headers, collector);
+            }
+            Self::ConsistentHash(bindings) => bindings.route(keys, properties, collector),
+            Self::ModulusHash(list) => list.route_by_modulus(keys, collector),
+            Self::Random { list, hashing } => {
+                list.route_by_chance(hashing, &mut matching.chance, collector);
+            }
         }
     }
 }

@@ -1,17 +1,27 @@
 //! What routing one message needs besides the topology: marks of what was seen, and lists that are
 //! emptied, not freed. One scratch serves any number of messages, one after the other.
 
+use std::hash::BuildHasher;
+
 use crate::amqp::properties::Properties;
 use crate::amqp::table::{Table, Value};
 use crate::base::{ExchangeId, QueueId};
+use crate::model::Seeded;
 use crate::model::definition::Destination;
 
 /// Reusable memory for [`Topology::route`](crate::model::topology::Topology::route).
 #[derive(Debug, Default)]
 pub struct RouteScratch {
     pub(crate) seen: Seen,
+    pub(crate) matching: Matching,
+}
+
+/// What the kinds of exchanges need.
+#[derive(Debug, Default)]
+pub(crate) struct Matching {
     pub(crate) topic: TopicScratch,
     pub(crate) headers: HeaderIndex,
+    pub(crate) chance: Chance,
 }
 
 impl RouteScratch {
@@ -22,7 +32,7 @@ impl RouteScratch {
 
     /// Forgets the last message. Queues that are targets already count as seen.
     pub(crate) fn begin(&mut self, targets: &[QueueId]) {
-        self.headers.is_built = false;
+        self.matching.headers.is_built = false;
         self.seen.queues.clear();
         self.seen.exchanges.clear();
         self.seen.pending.clear();
@@ -38,6 +48,22 @@ pub(crate) struct Seen {
     queues: Marks,
     exchanges: Marks,
     pub(crate) pending: Vec<ExchangeId>,
+}
+
+/// Counts what was left to chance. The numbers are hashes of the count under the topology's seed, which
+/// was drawn when the process started: nothing is drawn here.
+#[derive(Debug, Default)]
+pub(crate) struct Chance {
+    drawn: u64,
+}
+
+impl Chance {
+    /// One of `count` numbers from 0 up, each as likely as any other.
+    pub(crate) fn below(&mut self, count: usize, hashing: &Seeded) -> usize {
+        self.drawn += 1;
+        let bits = hashing.hash_one(self.drawn);
+        ((u128::from(bits) * count as u128) >> u64::BITS) as usize
+    }
 }
 
 /// Takes the destinations that match, and keeps each queue and exchange once.

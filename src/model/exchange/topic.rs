@@ -245,7 +245,7 @@ mod tests {
             targets: &mut targets,
             has_found: false,
         };
-        let steps = bindings.route(key, &mut scratch.topic, &mut collector);
+        let steps = bindings.route(key, &mut scratch.matching.topic, &mut collector);
         let distinct: BTreeSet<_> = targets.iter().map(|id| id.index).collect();
         assert_eq!(distinct.len(), targets.len(), "every queue at most once");
         (distinct, steps)

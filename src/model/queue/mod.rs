@@ -119,6 +119,7 @@ impl Queue {
     pub fn set_rules(&mut self, arguments: QueueArguments) {
         let rules = Box::new(arguments);
         self.rules = (*rules != QueueArguments::default()).then_some(rules);
+        self.drop_overflow();
     }
 
     /// The limits and times that hold, if any.

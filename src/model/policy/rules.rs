@@ -1,0 +1,423 @@
+//! What policies may ask for: their keys, the checks of their values with RabbitMQ's texts
+//! (`rabbit_policies`), and what comes of a policy and a declaration that ask for the same thing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::{PolicyFault, PolicyKind};
+use crate::amqp::table::{TableWriter, Value};
+use crate::base::Name;
+use crate::base::name::SHORT_STRING_BYTES_MAX;
+use crate::model::arguments::{Arguments, QueueArguments, QueueType};
+
+/// What a policy asks for, by key.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct PolicyRules(BTreeMap<&'static str, Setting>);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Setting {
+    Number(i64),
+    Text(Arc<str>),
+}
+
+/// One key that RabbitMQ knows.
+struct Key {
+    name: &'static str,
+    check: Check,
+    /// What a value is not if the check fails.
+    noun: &'static str,
+    /// Bits of the types of queues that a policy with this key doesn't apply to.
+    unfit_types: u8,
+    for_operators: bool,
+    has_effect: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Check {
+    Anything,
+    /// Names of exchanges and routing keys.
+    ShortString,
+    /// Whole numbers from so many up.
+    AtLeast(i64),
+    /// Milliseconds, which timers can count.
+    Milliseconds(i64),
+    OneOf(&'static [&'static str]),
+    OneOrTwo,
+    Age,
+}
+
+const C: u8 = QueueType::Classic.bit();
+const Q: u8 = QueueType::Quorum.bit();
+const S: u8 = QueueType::Stream.bit();
+
+const fn key(name: &'static str, check: Check, noun: &'static str, unfit_types: u8) -> Key {
+    Key {
+        name,
+        check,
+        noun,
+        unfit_types,
+        for_operators: false,
+        has_effect: true,
+    }
+}
+
+impl Key {
+    const fn for_operators(self) -> Self {
+        Self {
+            for_operators: true,
+            ..self
+        }
+    }
+
+    /// Where to put replicas, how to store, or what RabbitMQ's plugins do changes nothing here.
+    const fn without_effect(self) -> Self {
+        Self {
+            has_effect: false,
+            ..self
+        }
+    }
+
+    const fn ignored(name: &'static str, unfit_types: u8) -> Self {
+        key(name, Check::Anything, "", unfit_types).without_effect()
+    }
+}
+
+const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+const DEAD_LETTER_EXCHANGE: &str = "dead-letter-exchange";
+const DEAD_LETTER_ROUTING_KEY: &str = "dead-letter-routing-key";
+const OVERFLOW: &str = "overflow";
+
+/// RabbitMQ 4's, with those of classic mirroring (RabbitMQ 3) and of plugins, so that old definitions
+/// can be taken over. Which types a key is unfit for is what their `capabilities` say.
+const KEYS: [Key; 38] = [
+    key(
+        ALTERNATE_EXCHANGE,
+        Check::ShortString,
+        "alternate exchange name",
+        0,
+    ),
+    key(
+        DEAD_LETTER_EXCHANGE,
+        Check::ShortString,
+        "dead letter exchange name",
+        S,
+    ),
+    key(
+        DEAD_LETTER_ROUTING_KEY,
+        Check::ShortString,
+        "dead letter routing key",
+        S,
+    ),
+    key(
+        "dead-letter-strategy",
+        Check::OneOf(&["at-most-once", "at-least-once"]),
+        "dead letter strategy",
+        C | S,
+    ),
+    key("message-ttl", Check::Milliseconds(0), "message TTL", S).for_operators(),
+    key("expires", Check::Milliseconds(1), "queue expiry", S).for_operators(),
+    key("max-length", Check::AtLeast(0), "maximum length", S).for_operators(),
+    key(
+        "max-length-bytes",
+        Check::AtLeast(0),
+        "maximum length in bytes",
+        0,
+    )
+    .for_operators(),
+    key(
+        "max-in-memory-length",
+        Check::AtLeast(0),
+        "maximum memory in bytes",
+        S,
+    )
+    .for_operators()
+    .without_effect(),
+    key(
+        "max-in-memory-bytes",
+        Check::AtLeast(0),
+        "maximum memory in bytes",
+        S,
+    )
+    .for_operators()
+    .without_effect(),
+    key(
+        "queue-mode",
+        Check::OneOf(&["default", "lazy"]),
+        "queue-mode value",
+        Q | S,
+    )
+    .without_effect(),
+    key(
+        "queue-version",
+        Check::OneOrTwo,
+        "queue-version value",
+        Q | S,
+    )
+    .for_operators()
+    .without_effect(),
+    key(
+        OVERFLOW,
+        Check::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"]),
+        "overflow value",
+        S,
+    )
+    .for_operators(),
+    key("delivery-limit", Check::AtLeast(0), "delivery limit", C | S).for_operators(),
+    key(
+        "consumer-timeout",
+        Check::Milliseconds(0),
+        "consumer timeout",
+        S,
+    ),
+    key("max-age", Check::Age, "max age", C | Q).without_effect(),
+    key(
+        "stream-max-segment-size-bytes",
+        Check::AtLeast(0),
+        "segment size",
+        C | Q,
+    )
+    .without_effect(),
+    key(
+        "stream-filter-size-bytes",
+        Check::AtLeast(16),
+        "filter size",
+        C | Q,
+    )
+    .without_effect(),
+    key(
+        "queue-leader-locator",
+        Check::OneOf(&["client-local", "balanced", "random", "least-leaders"]),
+        "queue leader locator value",
+        0,
+    )
+    .without_effect(),
+    key("initial-cluster-size", Check::AtLeast(0), "cluster size", C).without_effect(),
+    key(
+        "target-group-size",
+        Check::AtLeast(1),
+        "target count for replicas",
+        C,
+    )
+    .for_operators()
+    .without_effect(),
+    Key::ignored("consumer-disconnected-timeout", C | S),
+    Key::ignored("delayed-retry-type", C | S).for_operators(),
+    Key::ignored("delayed-retry-min", C | S).for_operators(),
+    Key::ignored("delayed-retry-max", C | S).for_operators(),
+    Key::ignored("member-placement-tag", C),
+    Key::ignored("queue-master-locator", Q | S),
+    Key::ignored("ha-mode", Q | S),
+    Key::ignored("ha-params", Q | S),
+    Key::ignored("ha-sync-mode", Q | S),
+    Key::ignored("ha-sync-batch-size", Q | S),
+    Key::ignored("ha-promote-on-shutdown", Q | S),
+    Key::ignored("ha-promote-on-failure", Q | S),
+    Key::ignored("federation-upstream", 0),
+    Key::ignored("federation-upstream-set", 0),
+    Key::ignored("federation-upstream-pattern", 0),
+    Key::ignored("shards-per-node", 0),
+    Key::ignored("routing-key", 0),
+];
+
+impl PolicyRules {
+    /// Reads a definition, and which types of queues have no use for one of its keys.
+    pub(super) fn parse(kind: PolicyKind, definition: &Json) -> Result<(Self, u8), PolicyFault> {
+        let Json::Object(definition) = definition else {
+            let text = format!("definition must be a dictionary: {}", erlang(definition));
+            return Err(PolicyFault(text));
+        };
+        if definition.is_empty() {
+            return Err(PolicyFault("no policy provided".to_owned()));
+        }
+        let (mut rules, mut unfit_types) = (Self::default(), 0);
+        let mut unknown = Vec::new();
+        for (name, value) in definition {
+            let known = KEYS
+                .iter()
+                .filter(|key| key.for_operators || kind == PolicyKind::User)
+                .find(|key| key.name == name);
+            let Some(key) = known else {
+                unknown.push(format!("{{<<\"{name}\">>,{}}}", erlang(value)));
+                continue;
+            };
+            let setting = key.check.read(value).ok_or_else(|| {
+                PolicyFault(format!("{} is not a valid {}", erlang(value), key.noun))
+            })?;
+            unfit_types |= key.unfit_types;
+            if let (Some(setting), true) = (setting, key.has_effect) {
+                rules.0.insert(key.name, setting);
+            }
+        }
+        if unknown.is_empty() {
+            return Ok((rules, unfit_types));
+        }
+        Err(PolicyFault(format!(
+            "[{}] are not recognised policy settings",
+            unknown.join(",")
+        )))
+    }
+
+    /// Users' and operators' rules together: of two numbers the lower, else the operators' word.
+    pub(super) fn joined_with(mut self, operators: Self) -> Self {
+        for (name, theirs) in operators.0 {
+            let setting = match (self.0.get(name), theirs) {
+                (Some(Setting::Number(ours)), Setting::Number(theirs)) => {
+                    Setting::Number(theirs.min(*ours))
+                }
+                (_, theirs) => theirs,
+            };
+            self.0.insert(name, setting);
+        }
+        self
+    }
+
+    /// Where an exchange's unroutable messages go, unless its declaration says so.
+    pub fn alternate_exchange(&self) -> Option<Name> {
+        match self.0.get(ALTERNATE_EXCHANGE)? {
+            Setting::Text(name) => Some(Name::from(&**name)),
+            Setting::Number(_) => None,
+        }
+    }
+
+    /// A queue's arguments as if they had been declared with these rules in mind: of two numbers the
+    /// lower counts, and otherwise the declaration, but for the overflow of a quorum queue
+    /// (`rabbit_queue_type_util:args_policy_lookup` and who asks it).
+    pub fn merged_with(&self, declared: &Arguments) -> Arguments {
+        if self.0.is_empty() {
+            return declared.clone();
+        }
+        let queue_type = QueueArguments::parse(declared)
+            .map(|arguments| arguments.queue_type)
+            .unwrap_or_default();
+        let is_quorum = queue_type == QueueType::Quorum;
+        let takes = |key: &str| {
+            let mut known = queue_type.compared_arguments();
+            known.any(|known| known.strip_prefix(PREFIX) == Some(key))
+        };
+        let mut left = self.0.clone();
+        left.retain(|key, _| takes(key));
+        let has = |key: &str| left.contains_key(key) || declared.get(&argument(key)).is_some();
+        if !has(DEAD_LETTER_EXCHANGE) {
+            left.remove(DEAD_LETTER_ROUTING_KEY);
+        }
+        let mut merged = TableWriter::new();
+        for (name, value) in declared.table().fields() {
+            // Arguments that we know have names that are texts.
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
+            let key = name.strip_prefix(PREFIX).unwrap_or_default();
+            let number = value.as_integer();
+            merged = match (left.remove(key), number) {
+                (Some(Setting::Number(rule)), Some(number)) => merged.long(name, rule.min(number)),
+                (Some(Setting::Text(rule)), _) if is_quorum && key == OVERFLOW => {
+                    merged.long_string(name, &rule)
+                }
+                _ => merged.field(name, value),
+            };
+        }
+        for (key, setting) in left {
+            merged = match setting {
+                Setting::Number(number) => merged.long(&argument(key), number),
+                Setting::Text(text) => {
+                    merged.field(&argument(key), Value::LongString(text.as_bytes()))
+                }
+            };
+        }
+        Arguments::parse(&merged.into_bytes()).expect("fields of a checked table and our own")
+    }
+}
+
+/// A queue's arguments have the names of policies' keys with this before them.
+const PREFIX: &str = "x-";
+
+fn argument(key: &str) -> String {
+    format!("{PREFIX}{key}")
+}
+
+impl Check {
+    /// What the value says, or nothing if it is wrong. A value that is no text and no number says
+    /// nothing that has an effect.
+    fn read(self, value: &Json) -> Option<Option<Setting>> {
+        let text = |text: &str| Some(Setting::Text(Arc::from(text)));
+        match (self, value) {
+            (Self::Anything, _) => Some(None),
+            (Self::ShortString, Json::String(name)) => {
+                (name.len() <= SHORT_STRING_BYTES_MAX).then(|| text(name))
+            }
+            (Self::AtLeast(min), Json::Number(_)) => {
+                let number = whole(value).filter(|number| *number >= min);
+                number.map(|number| Some(Setting::Number(number)))
+            }
+            (Self::Milliseconds(min), Json::Number(_)) => {
+                let number = whole(value).filter(|number| *number >= min);
+                number.map(|number| Some(Setting::Number(number.min(TIMER_MAX_MS))))
+            }
+            (Self::OneOf(names), Json::String(name)) => {
+                names.contains(&name.as_str()).then(|| text(name))
+            }
+            (Self::OneOrTwo, Json::Number(_)) => {
+                matches!(whole(value), Some(1 | 2)).then_some(None)
+            }
+            (Self::Age, Json::String(age)) => is_age(age).then(|| text(age)),
+            _ => None,
+        }
+    }
+}
+
+/// 49 days, where RabbitMQ's timers end; a declaration can't ask for more either.
+const TIMER_MAX_MS: i64 = u32::MAX as i64;
+
+/// A number without a fraction. What is beyond 63 bits counts as the highest.
+fn whole(value: &Json) -> Option<i64> {
+    let highest = || value.as_u64().map(|_| i64::MAX);
+    value.as_i64().or_else(highest)
+}
+
+/// A number and a unit, such as `7D` (`rabbit_amqqueue:check_max_age`).
+fn is_age(text: &str) -> bool {
+    let number = text.trim_end_matches(['Y', 'M', 'D', 'h', 'm', 's']);
+    text.len() == number.len() + 1
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A value as Erlang prints it (`~p`), in the tongue of RabbitMQ's errors.
+fn erlang(value: &Json) -> String {
+    let mut out = String::new();
+    write_erlang(&mut out, value);
+    out
+}
+
+/// The recursion is as deep as the value is nested, which its parser has bounded.
+fn write_erlang(out: &mut String, value: &Json) {
+    match value {
+        Json::String(text) if text.is_empty() => out.push_str("<<>>"),
+        Json::String(text) => {
+            let _ = write!(out, "<<\"{text}\">>");
+        }
+        Json::Array(values) => {
+            out.push('[');
+            for (at, value) in values.iter().enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                write_erlang(out, value);
+            }
+            out.push(']');
+        }
+        Json::Object(fields) => {
+            out.push_str("#{");
+            for (at, (name, value)) in fields.iter().enumerate() {
+                let comma = if at > 0 { "," } else { "" };
+                let _ = write!(out, "{comma}<<\"{name}\">> => ");
+                write_erlang(out, value);
+            }
+            out.push('}');
+        }
+        plain => {
+            let _ = write!(out, "{plain}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a message goes: from the exchange it was published to, from exchange to exchange, to queues.
+
+use super::{Exchange, Topology};
+use crate::amqp::properties::Properties;
+use crate::base::limits::EXCHANGE_HOPS_MAX;
+use crate::base::{ExchangeId, QueueId};
+use crate::model::definition::Destination;
+use crate::model::exchange::Bindings;
+use crate::model::exchange::RouteScratch;
+use crate::model::exchange::scratch::Collector;
+
+/// What is worth knowing of one routing besides its targets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Routed {
+    /// Whether every message with this routing key goes the same ways, until the exchange's revision
+    /// changes: no exchange was asked that looks at headers or properties, or leaves it to chance.
+    pub is_cacheable: bool,
+}
+
+impl Topology {
+    /// Appends the queues that a message published to the exchange goes to, each at most once and none
+    /// that is among the targets already. A dead exchange leads nowhere.
+    pub fn route(
+        &self,
+        exchange: ExchangeId,
+        routing_key: &[u8],
+        properties: Properties<'_>,
+        scratch: &mut RouteScratch,
+        targets: &mut Vec<QueueId>,
+    ) -> Routed {
+        self.route_keys(exchange, &[routing_key], properties, scratch, targets)
+    }
+
+    /// As [`Topology::route`], for a message with several routing keys (headers CC and BCC).
+    pub fn route_keys(
+        &self,
+        exchange: ExchangeId,
+        routing_keys: &[&[u8]],
+        properties: Properties<'_>,
+        scratch: &mut RouteScratch,
+        targets: &mut Vec<QueueId>,
+    ) -> Routed {
+        let mut routed = Routed { is_cacheable: true };
+        if let Some(start) = self.exchange_at(exchange)
+            && start.bindings.is_none()
+        {
+            for id in self.named_queues(start, routing_keys) {
+                if !targets.contains(&id) {
+                    targets.push(id);
+                }
+            }
+            return routed;
+        }
+        scratch.begin(targets);
+        let RouteScratch { seen, matching } = scratch;
+        let mut collector = Collector {
+            seen,
+            targets,
+            has_found: false,
+        };
+        collector.visit(exchange);
+        for _ in 0..EXCHANGE_HOPS_MAX {
+            let Some(id) = collector.seen.pending.pop() else {
+                break;
+            };
+            let Some(exchange) = self.exchange_at(id) else {
+                continue;
+            };
+            collector.has_found = false;
+            match &exchange.bindings {
+                Some(bindings) => {
+                    routed.is_cacheable &= bindings.follow_keys_alone();
+                    bindings.route(routing_keys, properties, matching, &mut collector);
+                }
+                None => {
+                    for id in self.named_queues(exchange, routing_keys) {
+                        collector.add(Destination::Queue(id));
+                    }
+                }
+            }
+            if !collector.has_found
+                && let Some(alternate) = self.alternate(exchange)
+            {
+                collector.visit(alternate);
+            }
+        }
+        routed
+    }
+
+    fn named_queues(
+        &self,
+        default_exchange: &Exchange,
+        keys: &[&[u8]],
+    ) -> impl Iterator<Item = QueueId> {
+        let queues = &self.vhost(default_exchange.definition.vhost).queues;
+        keys.iter().filter_map(|key| queues.get(*key).copied())
+    }
+
+    fn alternate(&self, exchange: &Exchange) -> Option<ExchangeId> {
+        let name = exchange.alternate.as_ref()?;
+        self.exchange_by_name(exchange.definition.vhost, name.as_str())
+    }
+
+    /// Whether an exchange can be reached from this one that looks at headers or properties, or leaves it
+    /// to chance, so that where a message goes may depend on more than its routing key.
+    pub fn depends_on_headers(&self, exchange: ExchangeId) -> bool {
+        let mut reached = vec![exchange];
+        let mut at = 0;
+        while let Some(exchange) = reached.get(at).and_then(|id| self.exchange_at(*id)) {
+            if !exchange
+                .bindings
+                .as_ref()
+                .is_none_or(Bindings::follow_keys_alone)
+            {
+                return true;
+            }
+            let mut next: Vec<_> = self.alternate(exchange).into_iter().collect();
+            if exchange.outgoing_to_exchanges > 0 {
+                next.extend(
+                    exchange
+                        .outgoing
+                        .iter()
+                        .filter_map(|binding| binding.to_exchange()),
+                );
+            }
+            for id in next {
+                if !reached.contains(&id) {
+                    reached.push(id);
+                }
+            }
+            at += 1;
+        }
+        false
+    }
+}

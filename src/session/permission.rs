@@ -1,0 +1,75 @@
+//! What the connection's user may do, asked where the catalog isn't. See
+//! [`authorise`](crate::model::access::authorise) for what is asked there.
+
+use super::SessionContext;
+use super::connection::Connection;
+use crate::amqp::error::{AmqpError, ChannelError};
+use crate::base::{CoreId, ExchangeId, Name, QueueId};
+use crate::model::access::{Permission, Resource};
+use crate::model::definition::ExchangeKind;
+use crate::model::name_rules;
+
+impl SessionContext<'_> {
+    /// Whether the connection's user may do that.
+    pub(super) fn check_permission(
+        &self,
+        permission: Permission,
+        resource: Resource<'_>,
+        connection: &Connection,
+    ) -> Result<(), ChannelError> {
+        let vhost = self.topology.vhost_name(connection.vhost);
+        self.topology
+            .access()
+            .check(&connection.user, vhost, permission, resource)
+    }
+
+    /// A queue that the client named and may take messages from, and its core.
+    pub(super) fn readable_queue(
+        &self,
+        name: &Name,
+        connection: &Connection,
+    ) -> Result<(QueueId, CoreId), AmqpError> {
+        let name = name_rules::strip_cr_lf(name);
+        self.check_permission(Permission::Read, Resource::Queue(&name), connection)?;
+        self.usable_queue(&name, connection)
+    }
+}
+
+/// The exchange that a channel was last allowed to publish to: publishers mostly repeat themselves, and
+/// rights don't change while the broker runs.
+#[derive(Default)]
+pub(super) struct PublishPermit(Option<Name>);
+
+impl PublishPermit {
+    /// The exchange of that name, if the client may publish to it with that routing key.
+    pub(super) fn check(
+        &mut self,
+        exchange: &Name,
+        routing_key: &Name,
+        connection: &Connection,
+        context: &SessionContext<'_>,
+    ) -> Result<ExchangeId, ChannelError> {
+        if self.0.as_ref() != Some(exchange) {
+            let resource = Resource::Exchange(exchange);
+            context.check_permission(Permission::Write, resource, connection)?;
+            self.0 = Some(exchange.clone());
+        }
+        let topology = context.topology;
+        let vhost = topology.vhost_name(connection.vhost);
+        let id = topology.exchange_by_name(connection.vhost, exchange.as_str());
+        let Some((id, found)) = id.and_then(|id| Some((id, topology.exchange(id)?))) else {
+            let (exchange, vhost) = (exchange.clone(), vhost.clone());
+            return Err(ChannelError::NoExchange { exchange, vhost });
+        };
+        if found.internal {
+            let (exchange, vhost) = (exchange.clone(), vhost.clone());
+            return Err(ChannelError::InternalExchange { exchange, vhost });
+        }
+        if found.kind == ExchangeKind::Topic {
+            let (access, write) = (topology.access(), Permission::Write);
+            let key = routing_key.as_bytes();
+            access.check_topic(&connection.user, vhost, write, exchange, key)?;
+        }
+        Ok(id)
+    }
+}
