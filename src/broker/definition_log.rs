@@ -51,6 +51,9 @@ impl RecoveredDefinitions {
         let found = recover(GROUP, image, |record| {
             replay(&record, &mut definitions, &mut malformed, seed);
         })?;
+        if malformed > 0 || !found.damage.is_empty() {
+            definitions.note_incomplete();
+        }
         Ok(Self {
             found,
             definitions: Arc::new(definitions),
@@ -68,6 +71,14 @@ impl RecoveredDefinitions {
     pub fn rehome(&mut self, cores: u16) -> Vec<(u64, CoreId)> {
         let definitions = Arc::get_mut(&mut self.definitions);
         definitions.map_or_else(Vec::new, |definitions| definitions.rehome(cores))
+    }
+
+    /// As [`Definitions::note_incomplete`]. To be called before anybody else has got
+    /// [`RecoveredDefinitions::definitions`].
+    pub fn note_incomplete(&mut self) {
+        if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
+            definitions.note_incomplete();
+        }
     }
 
     /// What the operator should know: one line for each damage.

@@ -209,6 +209,14 @@ impl Recovered {
         (ends.collect(), messages.sum())
     }
 
+    /// Keeps alive in the log what nobody has taken out.
+    pub(in crate::shard) fn keep_orphans(&mut self) {
+        let lanes = self.queues.values().flat_map(|queue| queue.lanes.values());
+        for paged in lanes.flat_map(Pages::iter) {
+            self.found.adopt(paged.lsn);
+        }
+    }
+
     /// Hands over, message by message, what the log holds of some queues: those whose incarnation
     /// `is_wanted`. `image` is what this was read from.
     ///
