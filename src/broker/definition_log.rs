@@ -51,9 +51,7 @@ impl RecoveredDefinitions {
         let found = recover(GROUP, image, |record| {
             replay(&record, &mut definitions, &mut malformed, seed);
         })?;
-        if malformed > 0 || !found.damage.is_empty() {
-            definitions.note_incomplete();
-        }
+        definitions.is_incomplete = malformed > 0 || !found.damage.is_empty();
         Ok(Self {
             found,
             definitions: Arc::new(definitions),
@@ -73,11 +71,11 @@ impl RecoveredDefinitions {
         definitions.map_or_else(Vec::new, |definitions| definitions.rehome(cores))
     }
 
-    /// As [`Definitions::note_incomplete`]. To be called before anybody else has got
+    /// As [`Definitions::is_incomplete`]. To be called before anybody else has got
     /// [`RecoveredDefinitions::definitions`].
     pub fn note_incomplete(&mut self) {
         if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
-            definitions.note_incomplete();
+            definitions.is_incomplete = true;
         }
     }
 
