@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::process::{self, ExitCode};
 
-use leveret::config::{self, CommandLine, Flags, LogLevel};
+use leveret::config::{self, Action, CommandLine, Flags, LogLevel};
 use leveret::runtime;
 use mimalloc::MiMalloc;
 use tracing::level_filters::LevelFilter;
@@ -35,8 +35,8 @@ fn end_with_any_thread() {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let flags = match Flags::parse_line(env::args_os())? {
-        CommandLine::Serve(flags) => flags,
+    let (action, flags) = match Flags::parse_line(env::args_os())? {
+        CommandLine::Run(action, flags) => (action, flags),
         CommandLine::Print(text) => return Ok(io::stdout().write_all(text.as_bytes())?),
     };
     let options = config::load(flags, |name| env::var(name).ok())?;
@@ -49,7 +49,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(runtime::serve(options)?)
+    match action {
+        Action::Serve => Ok(runtime::serve(options)?),
+        Action::Definitions(what) => Ok(runtime::definitions(&what, &options)?),
+    }
 }
 
 fn level(level: LogLevel) -> LevelFilter {

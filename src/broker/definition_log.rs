@@ -17,7 +17,9 @@ use crate::log::{
     Room, recover,
 };
 use crate::model::definitions::records;
-use crate::model::{DefinitionRecord, Definitions, Topology};
+use crate::model::{
+    DefinitionRecord, Definitions, DefinitionsFile, ImportContext, ImportError, Topology,
+};
 
 const GROUP: u32 = 2;
 const DEFINITION: u8 = 1;
@@ -29,6 +31,8 @@ pub struct RecoveredDefinitions {
     found: Found,
     definitions: Arc<Definitions>,
     malformed: usize,
+    /// There is more than the log says.
+    has_imported: bool,
 }
 
 impl RecoveredDefinitions {
@@ -38,6 +42,7 @@ impl RecoveredDefinitions {
             found: Found::default(),
             definitions: Arc::new(Definitions::new(seed)),
             malformed: 0,
+            has_imported: false,
         }
     }
 
@@ -56,6 +61,7 @@ impl RecoveredDefinitions {
             found,
             definitions: Arc::new(definitions),
             malformed,
+            has_imported: false,
         })
     }
 
@@ -77,6 +83,21 @@ impl RecoveredDefinitions {
         if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
             definitions.is_incomplete = true;
         }
+    }
+
+    /// Takes a file over, as [`Definitions::import`]; whoever goes on with the log writes it down. To be
+    /// called before anybody else has got [`RecoveredDefinitions::definitions`].
+    ///
+    /// # Errors
+    /// The first thing that can't be as the file says; the definitions are not to be used then.
+    pub fn import(
+        &mut self,
+        file: DefinitionsFile,
+        context: ImportContext<'_>,
+    ) -> Result<Vec<String>, ImportError> {
+        let definitions = Arc::get_mut(&mut self.definitions);
+        self.has_imported = true;
+        definitions.map_or_else(|| Ok(vec![]), |found| found.import(file, context))
     }
 
     /// What the operator should know: one line for each damage.
@@ -123,7 +144,7 @@ pub(super) struct DefinitionLog {
 impl DefinitionLog {
     /// Goes on after a start. `seed`: drawn at random and kept secret.
     pub(super) fn resume(recovered: RecoveredDefinitions, seed: u64) -> Self {
-        let is_new = recovered.found.is_empty();
+        let is_new = recovered.found.is_empty() && !recovered.has_imported;
         let next_incarnation = recovered.definitions.next_incarnation();
         Self {
             log: Log::resume(GROUP, seed, recovered.found),

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::options::{Amount, LogLevel};
@@ -32,7 +32,7 @@ const MEMORY_FRACTION_MAX: f64 = 1.0;
 const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
-const WITHOUT_EFFECT: [&str; 59] = [
+const WITHOUT_EFFECT: [&str; 58] = [
     "anonymous_login_",
     "auth_backends.",
     "auth_http.",
@@ -64,7 +64,6 @@ const WITHOUT_EFFECT: [&str; 59] = [
     "initial_frame_max",
     "listeners.ssl",
     "listeners.ssl.",
-    "load_definitions",
     "log.",
     "management.",
     "management_agent.",
@@ -105,6 +104,8 @@ pub(super) struct File {
     pub(super) backlog: Option<u32>,
     pub(super) nodelay: Option<bool>,
     pub(super) log_level: Option<LogLevel>,
+    /// Files with definitions, in RabbitMQ's format.
+    pub(super) load_definitions: Vec<PathBuf>,
     pub(super) memory_limit: Limit,
     pub(super) disk_limit: Limit,
     handshake_timeout: Option<Duration>,
@@ -266,6 +267,13 @@ impl File {
                 self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
             }
             ["tcp_listen_options", "nodelay"] => self.nodelay = Some(value::boolean(value)?),
+            ["load_definitions"]
+            | ["definitions", "local", "path"]
+            | ["management", "load_definitions"] => self.load_definitions.push(value.into()),
+            ["definitions", "import_backend"] if value != "local_filesystem" => {
+                return Err("expected local_filesystem".into());
+            }
+            ["definitions", "import_backend"] => {}
             [MEMORY_LIMIT, "absolute"] => self.memory_limit.absolute = Some(value::size(value)?),
             [MEMORY_LIMIT, "relative"] => {
                 let fraction = value::fraction_of_ram(value, MEMORY_FRACTION_MAX)?;
@@ -310,7 +318,7 @@ impl File {
                 .into_iter()
                 .chain(self.vhosts.values().map(String::as_str)),
         );
-        let users = self.users.users(&vhosts)?;
+        let users = self.users.users()?;
         let default = Settings::default();
         let settings = Settings {
             frame_max: self.frame_max.unwrap_or(default.frame_max),
@@ -581,7 +589,7 @@ mod tests {
             ),
             (
                 "default_users.a.vhost_pattern = (",
-                "default_users.a.vhost_pattern: expected a regular expression, not '('",
+                "default_users.a.vhost_pattern: expected a regular expression (unclosed group), not '('",
             ),
             (
                 "default_pass = encrypted:x",

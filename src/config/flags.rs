@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
 
 use super::options::Cores;
 use super::{ConfigError, value};
@@ -22,21 +22,54 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR:PORT", value_parser = value::address)]
     pub(super) listen: Vec<SocketAddr>,
     /// Where messages and definitions are kept [default: ./leveret-data]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(super) data_dir: Option<PathBuf>,
     /// How many cores to use, or which CPUs: 4, or 0,2 or 0-3 [default: all]
     #[arg(long, value_name = "N|LIST", value_parser = value::cores)]
     pub(super) cores: Option<Cores>,
     /// A configuration file in the format of rabbitmq.conf
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Users, permissions, policies, queues, exchanges and bindings as RabbitMQ's definitions.json
+    #[command(subcommand)]
+    Definitions(Definitions),
+}
+
+/// What is to be done with the definitions of a data directory.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Definitions {
+    /// Take a file over into the data directory of a broker that doesn't run
+    Import {
+        /// As `rabbitmqctl export_definitions` or this program's export writes it
+        file: PathBuf,
+    },
+    /// Write what the data directory of a broker that doesn't run holds
+    Export {
+        /// Where to [default: standard output]
+        file: Option<PathBuf>,
+    },
+}
+
+/// What a command line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Be the broker.
+    Serve,
+    /// Carry definitions into a data directory, or out of it.
+    Definitions(Definitions),
 }
 
 /// What to do about a command line.
 #[derive(Debug)]
 pub enum CommandLine {
-    /// Start the broker.
-    Serve(Flags),
+    /// Do that, with these flags.
+    Run(Action, Flags),
     /// Print this and end.
     Print(String),
 }
@@ -47,7 +80,13 @@ impl Flags {
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<CommandLine, ConfigError> {
         match Self::try_parse_from(arguments) {
-            Ok(flags) => Ok(CommandLine::Serve(flags)),
+            Ok(mut flags) => {
+                let action = match flags.command.take() {
+                    None => Action::Serve,
+                    Some(Command::Definitions(what)) => Action::Definitions(what),
+                };
+                Ok(CommandLine::Run(action, flags))
+            }
             Err(error)
                 if matches!(
                     error.kind(),
@@ -84,7 +123,7 @@ mod tests {
     fn every_flag_is_read() {
         let line =
             "leveret --listen 127.0.0.1:1 --listen [::1]:2 --data-dir d --cores 0-1 --config f";
-        let Ok(CommandLine::Serve(flags)) = parse(line) else {
+        let Ok(CommandLine::Run(Action::Serve, flags)) = parse(line) else {
             panic!("it is correct")
         };
         let listen: Vec<String> = flags.listen.iter().map(SocketAddr::to_string).collect();
@@ -92,6 +131,25 @@ mod tests {
         assert_eq!(flags.data_dir, Some(PathBuf::from("d")));
         assert_eq!(flags.cores, Some(Cores::Cpus(vec![0, 1])));
         assert_eq!(flags.config, Some(PathBuf::from("f")));
+    }
+
+    #[test]
+    fn definitions_are_imported_and_exported() {
+        let action = |line| match parse(line) {
+            Ok(CommandLine::Run(Action::Definitions(what), flags)) => (what, flags.data_dir),
+            other => panic!("{other:?}"),
+        };
+        let (file, dir) = (PathBuf::from("f"), || Some(PathBuf::from("d")));
+        assert_eq!(
+            action("leveret definitions import f --data-dir d"),
+            (Definitions::Import { file: file.clone() }, dir())
+        );
+        assert_eq!(
+            action("leveret --data-dir d definitions export f"),
+            (Definitions::Export { file: Some(file) }, dir())
+        );
+        let export = action("leveret definitions export");
+        assert_eq!(export, (Definitions::Export { file: None }, None));
     }
 
     #[test]
@@ -112,7 +170,7 @@ mod tests {
         );
         assert_eq!(
             error("leveret file"),
-            "unexpected argument 'file' found: see leveret --help"
+            "unrecognized subcommand 'file': see leveret --help"
         );
     }
 

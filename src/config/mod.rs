@@ -13,7 +13,7 @@ mod options;
 mod users;
 mod value;
 
-pub use flags::{CommandLine, Flags};
+pub use flags::{Action, CommandLine, Definitions, Flags};
 pub use options::{Amount, Cores, LogLevel, Options};
 
 /// A mistake of the operator: one line that says where, what was expected and what stood there.

@@ -19,6 +19,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Where messages and definitions are kept.
     pub data_dir: PathBuf,
+    /// Files with definitions in RabbitMQ's format, to be taken over at the start.
+    pub load_definitions: Vec<PathBuf>,
     /// Where to run.
     pub cores: Cores,
     /// What the pure rooms need to know.
@@ -104,6 +106,7 @@ pub(super) fn assemble(flags: Flags, environment: Environment<'_>) -> Result<Opt
         }
     }
     let listen = listen(&flags, environment, &file)?;
+    let load_definitions = std::mem::take(&mut file.load_definitions);
     let (backlog, nodelay, log_level) = (file.backlog, file.nodelay, file.log_level);
     let memory_limit = file
         .memory_limit
@@ -115,6 +118,7 @@ pub(super) fn assemble(flags: Flags, environment: Environment<'_>) -> Result<Opt
     Ok(Options {
         listen,
         data_dir: flags.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)),
+        load_definitions,
         cores: flags.cores.unwrap_or(Cores::All),
         settings,
         backlog: backlog.unwrap_or(BACKLOG),
@@ -208,7 +212,7 @@ mod tests {
         fs::write(&path, file).expect("the scratch directory is writable");
         let line = format!("leveret --config {} {line}", path.display());
         let parsed = Flags::parse_line(line.split_whitespace().map(OsString::from));
-        let Ok(CommandLine::Serve(flags)) = parsed else {
+        let Ok(CommandLine::Run(_, flags)) = parsed else {
             panic!("{parsed:?}")
         };
         assemble(flags, &|name| {
@@ -274,7 +278,7 @@ mod tests {
         let user = &options.settings.users[0];
         assert_eq!(user.name.as_str(), "u");
         assert!(user.password.matches(b"p"));
-        assert_eq!(user.vhosts[0].as_str(), "v");
+        assert!(user.vhosts.matches(b"v") && !user.vhosts.matches(b"/"));
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! log ──records──► Definitions ──restore──► Topology ──records()──► a new log
 //! ```
 
+mod import;
+
+pub use import::{ImportContext, ImportError};
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
@@ -372,6 +376,10 @@ impl<K: Eq + Hash, V> Ordered<K, V> {
         self.next_number = self.next_number.max(number + 1);
         self.things.insert(number, thing);
         number
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.things.get(self.numbers.get(key)?)
     }
 
     fn remove(&mut self, key: &K) -> Option<u64> {

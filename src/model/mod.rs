@@ -11,6 +11,7 @@ pub mod decide;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;
+pub mod definitions_json;
 pub mod exchange;
 pub mod expiration;
 pub mod name_rules;
@@ -23,7 +24,8 @@ pub use access::Access;
 pub use administration::Administration;
 pub use definition::{Change, QueueDefinition};
 pub use definition_record::DefinitionRecord;
-pub use definitions::Definitions;
+pub use definitions::{Definitions, ImportContext, ImportError};
+pub use definitions_json::DefinitionsFile;
 pub use topology::Topology;
 
 use std::borrow::Borrow;

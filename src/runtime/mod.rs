@@ -14,6 +14,7 @@
 mod blocked;
 mod clock;
 mod data_dir;
+mod definitions;
 mod disk;
 mod environment;
 mod listener;
@@ -45,6 +46,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder};
 
 use self::clock::Clock;
 use self::data_dir::DataDir;
+pub use self::definitions::definitions;
 use self::disk::Disk;
 use self::listener::Listeners;
 use self::mesh::Links;
@@ -118,6 +120,20 @@ pub enum StartError {
         dir: String,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// There is nothing to export from.
+    #[error("there is no data directory {dir}: name it with --data-dir")]
+    NoDataDirectory {
+        /// As given.
+        dir: String,
+    },
+    /// A file of definitions can't be read, written, or taken over.
+    #[error("definitions in {file}: {reason}")]
+    DefinitionsFile {
+        /// As given.
+        file: String,
+        /// What is wrong.
+        reason: String,
     },
     /// What the data directory holds can't be used.
     #[error("data directory {dir}: {reason}")]
@@ -220,7 +236,13 @@ pub fn serve(mut options: Options) -> Result<(), StartError> {
     let (beds, links) = mesh::mesh(cores).map_err(StartError::Mesh)?;
     let monitor = Monitor::new(&options, Arc::clone(&beds));
     let seed = RandomState::new().build_hasher().finish();
-    let recovery = recover(&options.data_dir, cores, &mut options.settings, seed)?;
+    let recovery = recover(
+        &options.data_dir,
+        &options.load_definitions,
+        cores,
+        &mut options.settings,
+        seed,
+    )?;
     let shared = Shared {
         settings: Arc::new(options.settings),
         data_dir: options.data_dir.into(),

@@ -19,6 +19,7 @@ use std::thread;
 
 use super::StartError;
 use super::data_dir;
+use super::definitions::load;
 use super::disk::blocking::BlockingDisk;
 use super::disk::image::Files;
 use crate::base::{CoreId, Settings};
@@ -35,20 +36,21 @@ pub(crate) struct Recovery {
     pub(crate) messages: Vec<Recovered>,
 }
 
-/// Reads the data directory for so many cores. Vhosts that something stored belongs to are added to
-/// those of the settings: what was declared there isn't lost because no file names it any more.
+/// Reads the data directory for so many cores, and takes over what files of definitions say. Vhosts that
+/// something stored belongs to are added to those of the settings: what was declared there isn't lost
+/// because no file names it any more.
 pub(crate) fn recover(
     data_dir: &Path,
+    definitions: &[PathBuf],
     cores: u16,
     settings: &mut Settings,
     seed: u64,
 ) -> Result<Recovery, StartError> {
     let mut definition_log = read_definitions(data_dir, seed)?;
-    for vhost in definition_log.definitions().vhosts() {
-        if !settings.vhosts.contains(vhost) {
-            settings.vhosts.push(vhost.clone());
-        }
+    for line in load(definitions, &mut definition_log, settings, cores, seed)? {
+        tracing::warn!("{line}");
     }
+    settings.add_vhosts(definition_log.definitions().vhosts());
     let former = former_cores(data_dir, cores)?;
     let moved = definition_log.rehome(cores);
     if !former.is_empty() || !moved.is_empty() {
@@ -183,7 +185,10 @@ impl Moving<'_> {
     }
 }
 
-fn read_definitions(data_dir: &Path, seed: u64) -> Result<RecoveredDefinitions, StartError> {
+pub(super) fn read_definitions(
+    data_dir: &Path,
+    seed: u64,
+) -> Result<RecoveredDefinitions, StartError> {
     let mut files = list(data_dir, CoreId::CATALOG, LogName::Definitions)?;
     files.sync().map_err(|error| unreadable(data_dir, &error))?;
     RecoveredDefinitions::read(&mut files, seed).map_err(|error| unreadable(data_dir, &error))
@@ -199,7 +204,7 @@ fn list(data_dir: &Path, core: CoreId, log: LogName) -> Result<Files, StartError
     Files::list(data_dir, core, log).map_err(|error| unreadable(data_dir, &error))
 }
 
-fn unreadable(data_dir: &Path, error: &dyn ToString) -> StartError {
+pub(super) fn unreadable(data_dir: &Path, error: &dyn ToString) -> StartError {
     StartError::Recovery {
         dir: data_dir.display().to_string(),
         reason: error.to_string(),

@@ -3,7 +3,7 @@
 
 use amq_protocol::protocol::{AMQPClass, channel as channel_class, connection};
 
-use super::channel::{Channel, State};
+use super::channel::State;
 use super::{Ending, Phase, Session, SessionContext};
 use crate::amqp::content::{Acknowledgement, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ConnectionError};
@@ -173,6 +173,7 @@ impl Session {
             _ => return,
         };
         if crossed {
+            self.send_verdict(frame.channel);
             let method = channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {});
             self.connection
                 .send(frame.channel, &AMQPClass::Channel(method));
@@ -208,14 +209,7 @@ impl Session {
             self.fail(error, context);
             return;
         }
-        let index = usize::from(frame.channel);
-        if self.channels.len() <= index {
-            self.channels.resize_with(index + 1, || None);
-        }
-        self.channels[index] = Some(Box::new(Channel::new(frame.channel)));
-        let method = channel_class::AMQPMethod::OpenOk(channel_class::OpenOk {});
-        self.connection
-            .send(frame.channel, &AMQPClass::Channel(method));
+        self.open_channel(frame.channel, context);
     }
 
     /// A frame of the connection itself.
@@ -306,16 +300,22 @@ impl Session {
             class_id: blamed.class,
             method_id: blamed.method,
         };
-        let method = channel_class::AMQPMethod::Close(close);
-        self.connection.send(number, &AMQPClass::Channel(method));
-        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
-            return;
-        };
+        channel.verdict = Some(Box::new(close));
         channel.state = State::Refused { close_ok: false };
         self.input.deferred -= channel.deferred.len();
         channel.deferred = Vec::new();
         if !channel.waits() {
             self.detach_channel(number, context);
+        }
+    }
+
+    /// Tells the client why its channel is closed, unless it has been told.
+    fn send_verdict(&mut self, number: u16) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(number))
+            && let Some(close) = channel.verdict.take()
+        {
+            let method = channel_class::AMQPMethod::Close(*close);
+            self.connection.send(number, &AMQPClass::Channel(method));
         }
     }
 
@@ -327,12 +327,14 @@ impl Session {
         let Some(channel) = slot else { return };
         let ending = matches!(self.phase, Phase::Ending(_));
         if channel.state == (State::Refused { close_ok: false }) && !ending {
+            self.send_verdict(number);
             return;
         }
         let says_close_ok = channel.state == State::Ending && !ending;
         let deferred = std::mem::take(&mut channel.deferred);
         self.input.deferred -= deferred.len();
         *slot = None;
+        self.channel_closed(context);
         if says_close_ok {
             let method = channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {});
             self.connection.send(number, &AMQPClass::Channel(method));
@@ -363,9 +365,8 @@ impl Session {
             class_id: self.blamed.class,
             method_id: self.blamed.method,
         };
-        let method = connection::AMQPMethod::Close(close);
-        self.connection.send(0, &AMQPClass::Connection(method));
         let ending = Ending {
+            verdict: Some(Box::new(close)),
             deadline: Some(context.now + limits::CLOSE_TIMEOUT),
             ..Ending::default()
         };
@@ -416,7 +417,7 @@ fn whole_content(
     is_it.then(|| (header, body.payload, head.size() + body.size()))
 }
 
-fn write_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
+pub(super) fn write_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
     let kind = match frame.kind {
         FrameKind::Method => 1,
         FrameKind::Header => 2,

@@ -5,6 +5,7 @@
 //! core.
 
 mod acknowledge;
+mod admission;
 mod alarm;
 mod channel;
 mod connection;
@@ -27,6 +28,7 @@ mod unacked;
 
 pub use output::Output;
 
+use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use channel::Channel;
 use connection::Connection;
 use handshake::Handshake;
@@ -79,8 +81,12 @@ struct Ending {
     close_ok_due: bool,
     /// We asked for it: when we stop waiting for the client's `close-ok`.
     deadline: Option<Time>,
-    /// Deletions of exclusive queues that are under way; none before they were asked for.
-    deletes_waiting: Option<usize>,
+    /// The `connection.close` that is sent once nothing is left: whoever hears it finds exclusive queues
+    /// gone and deliveries back.
+    verdict: Option<Box<connection_class::Close>>,
+    /// Deletions of exclusive queues and answers of the catalog that are waited for; none before they
+    /// were asked for.
+    answers_waiting: Option<usize>,
     /// Nothing of it is left on any core.
     finished: bool,
 }
@@ -171,7 +177,10 @@ impl Session {
     /// The answer to a channel's question.
     pub fn answered(&mut self, channel: u16, answer: Answer, context: &mut SessionContext<'_>) {
         if channel == 0 {
-            self.queue_deleted(context);
+            match self.phase {
+                Phase::Handshake(_) => self.entered(answer, context),
+                Phase::Running | Phase::Ending(_) => self.parting_answered(context),
+            }
             return;
         }
         self.with_channel(channel, context, |channel, connection, context| {
@@ -369,16 +378,17 @@ impl Session {
         self.advance_end(context);
     }
 
-    /// Once no channel is left, the exclusive queues go; once they are gone, the session is.
+    /// Once no channel is left, the exclusive queues go, and the catalog counts the session no more; then
+    /// it is gone.
     fn advance_end(&mut self, context: &mut SessionContext<'_>) {
-        let Phase::Ending(ending) = &mut self.phase else {
+        let Phase::Ending(ending) = &self.phase else {
             return;
         };
         if ending.finished || self.channels.iter().any(Option::is_some) {
             return;
         }
-        if ending.deletes_waiting.is_none() {
-            let mut waiting = 0;
+        if ending.answers_waiting.is_none() {
+            let mut waiting = self.leave(context);
             for queue in std::mem::take(&mut self.connection.exclusive_queues) {
                 let Some(owner) = context.topology.queue(queue).map(|found| found.owner) else {
                     continue;
@@ -392,18 +402,22 @@ impl Session {
                     if_empty: false,
                 });
             }
-            ending.deletes_waiting = Some(waiting);
+            if let Phase::Ending(ending) = &mut self.phase {
+                ending.answers_waiting = Some(waiting);
+            }
         }
-        if ending.deletes_waiting == Some(0) {
+        if let Phase::Ending(ending) = &mut self.phase
+            && ending.answers_waiting == Some(0)
+        {
             ending.finished = true;
             self.finish(context);
         }
     }
 
-    /// An exclusive queue is deleted.
-    fn queue_deleted(&mut self, context: &mut SessionContext<'_>) {
+    /// An exclusive queue is deleted, or the catalog has answered.
+    fn parting_answered(&mut self, context: &mut SessionContext<'_>) {
         if let Phase::Ending(ending) = &mut self.phase
-            && let Some(waiting) = &mut ending.deletes_waiting
+            && let Some(waiting) = &mut ending.answers_waiting
         {
             *waiting = waiting.saturating_sub(1);
         }
@@ -419,9 +433,15 @@ impl Session {
             let gone = ToShard::SessionGone { session };
             context.outbox.to(core).to_shard.push(gone);
         }
-        if let Phase::Ending(ending) = &mut self.phase
-            && std::mem::take(&mut ending.close_ok_due)
-        {
+        let Phase::Ending(ending) = &mut self.phase else {
+            return;
+        };
+        let close_ok_due = std::mem::take(&mut ending.close_ok_due);
+        if let Some(close) = ending.verdict.take() {
+            let method = connection_class::AMQPMethod::Close(*close);
+            self.connection.send(0, &AMQPClass::Connection(method));
+        }
+        if close_ok_due {
             self.send_close_ok();
             self.close_when_written();
         }
