@@ -56,9 +56,7 @@ impl RecoveredDefinitions {
         let found = recover(GROUP, image, |record| {
             replay(&record, &mut definitions, &mut malformed, seed);
         })?;
-        if malformed > 0 || !found.damage.is_empty() {
-            definitions.note_incomplete();
-        }
+        definitions.is_incomplete = malformed > 0 || !found.damage.is_empty();
         Ok(Self {
             found,
             definitions: Arc::new(definitions),
@@ -79,6 +77,14 @@ impl RecoveredDefinitions {
         definitions.map_or_else(Vec::new, |definitions| definitions.rehome(cores))
     }
 
+    /// As [`Definitions::is_incomplete`]. To be called before anybody else has got
+    /// [`RecoveredDefinitions::definitions`].
+    pub fn note_incomplete(&mut self) {
+        if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
+            definitions.is_incomplete = true;
+        }
+    }
+
     /// Takes a file over, as [`Definitions::import`]; whoever goes on with the log writes it down. To be
     /// called before anybody else has got [`RecoveredDefinitions::definitions`].
     ///
@@ -92,14 +98,6 @@ impl RecoveredDefinitions {
         let definitions = Arc::get_mut(&mut self.definitions);
         self.has_imported = true;
         definitions.map_or_else(|| Ok(vec![]), |found| found.import(file, context))
-    }
-
-    /// As [`Definitions::note_incomplete`]. To be called before anybody else has got
-    /// [`RecoveredDefinitions::definitions`].
-    pub fn note_incomplete(&mut self) {
-        if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
-            definitions.note_incomplete();
-        }
     }
 
     /// What the operator should know: one line for each damage.

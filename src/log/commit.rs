@@ -205,6 +205,11 @@ impl Log {
         due.or(close).into_iter().chain(retry).min()
     }
 
+    /// Whether the last batch has something in it, and none stands behind it to say that it was durable.
+    pub fn is_unclosed(&self) -> bool {
+        self.unclosed.is_some()
+    }
+
     /// Whether the log has been quiet for so long that an empty batch should close it: by that recovery
     /// knows that the one before was durable.
     pub fn wants_closing(&self, now: Time) -> bool {

@@ -33,7 +33,8 @@ pub struct Definitions {
     bindings: Bindings,
     administration: Administration,
     next_incarnation: u64,
-    is_incomplete: bool,
+    /// Some of what was stored could not be read: something that isn't here need not be gone.
+    pub is_incomplete: bool,
 }
 
 /// A vhost and the name of one of its queues or exchanges.
@@ -51,16 +52,6 @@ impl Definitions {
             next_incarnation: 1,
             is_incomplete: false,
         }
-    }
-
-    /// Some of what was stored can't be read.
-    pub fn note_incomplete(&mut self) {
-        self.is_incomplete = true;
-    }
-
-    /// Whether some of what was stored is missing here: something that isn't here need not be gone.
-    pub fn is_incomplete(&self) -> bool {
-        self.is_incomplete
     }
 
     /// Takes one step. A record of what is there already replaces it and leaves it its place in the

@@ -345,7 +345,8 @@ fn consume(mut consumer: Consumer, tell: &Sender<String>) -> (Vec<Receipt>, u64)
     (receipts, acknowledged)
 }
 
-fn number_from(variable: &str) -> Option<u64> {
+/// A number that the environment names, if it does.
+pub(crate) fn number_from(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     let number = text.parse();
     Some(number.unwrap_or_else(|_| panic!("{variable} is a number, not `{text}`")))

@@ -7,6 +7,7 @@
 //! cargo test --test durability                                the whole, about 10 kills under load
 //! cargo test --test durability restart::                      what comes back, after a stop and after a kill
 //! LEVERET_KILL_CYCLES=1000 cargo test --release --test durability kill:: -- --nocapture
+//! LEVERET_FILLS=100 cargo test --release --test durability again_and_again -- --nocapture
 //! ```
 //!
 //! What RabbitMQ guarantees is asked for, and where Leveret promises more (order, exact flags after a stop) that too.

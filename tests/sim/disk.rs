@@ -227,6 +227,31 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// A bit of what was written to some log of messages is another now.
+    pub(crate) fn rot(&mut self, dice: &mut Dice) {
+        let logs = self.directories.iter_mut();
+        let messages = logs.filter(|((_, log), _)| *log == LogName::Messages);
+        let mut files: Vec<&mut Vec<u8>> = messages
+            .flat_map(|(_, directory)| directory.files.values_mut())
+            .filter(|file| file.iter().any(|byte| *byte != 0))
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        let file = dice.roll(files.len());
+        let (from, bit) = (dice.roll(files[file].len()), dice.roll(8));
+        // Most of a file is padding.
+        let mut places = (from..files[file].len()).chain(0..from);
+        let Some(at) = places.find(|at| files[file][*at] != 0) else {
+            return;
+        };
+        files[file][at] ^= 1 << bit;
+        trace::note("rot", [file as u64, at as u64, bit as u64]);
+        trace::count(|counts| counts.flips += 1);
+    }
+}
+
 impl Directory {
     fn put(&mut self, placed: &Placed, bytes: &[u8]) {
         let file = self.files.get_mut(&placed.file.0);

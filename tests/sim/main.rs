@@ -80,12 +80,15 @@ fn no_seed_breaks_a_rule() {
     }
     println!(
         "{seeds} seeds (1, 2, 3 and from {first} on) in {:?}: {} steps, {} disks recovered and checked, \
-         {} crashes before the broker was open, {} clean stops, {} confirms, {} deliveries",
+         {} crashes before the broker was open, {} clean stops, {} bits flipped ({} times damage was reported), \
+         {} confirms, {} deliveries",
         begun.elapsed(),
         total.steps,
         total.images,
         total.early_crashes,
         total.clean_stops,
+        total.flips,
+        total.damaged,
         total.confirms,
         total.deliveries
     );

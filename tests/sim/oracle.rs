@@ -111,6 +111,8 @@ pub(crate) struct Oracle {
     pub(crate) bindings: BTreeMap<Binding, Standing>,
     pub(crate) messages: Vec<Message>,
     outstanding: BTreeMap<u64, Outstanding>,
+    /// Damage may be reported: the disk has done some.
+    allows_damage: bool,
 }
 
 /// What a delivery says.
@@ -140,6 +142,8 @@ pub(crate) enum Stop {
     Crash,
     /// A crash before the broker was open: an earlier clean stop may still hold.
     EarlyCrash,
+    /// After a clean stop bits have flipped on its disk.
+    Rot,
 }
 
 /// What a disk holds, as a fresh broker tells it.
@@ -182,7 +186,13 @@ impl Oracle {
             bindings: BTreeMap::new(),
             messages: Vec::new(),
             outstanding: BTreeMap::new(),
+            allows_damage: false,
         }
+    }
+
+    /// From now on the disk may hold something else than was written.
+    pub(crate) fn allow_damage(&mut self) {
+        self.allows_damage = true;
     }
 
     /// Where a message would go: the queue, and whether surely.

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) disk_full: bool,
     pub(crate) eio: bool,
     pub(crate) clean_stops: bool,
+    /// After such a stop bits of the disk may flip.
+    pub(crate) rots: bool,
     /// Crashes before the broker is open again, of 8.
     pub(crate) early_crashes: usize,
     /// Of 8 messages so many are transient.
@@ -100,7 +102,8 @@ impl Plan {
             disk_full,
             eio,
             clean_stops,
-            early_crashes: [0, 1, 4][dice.roll(3)],
+            rots: clean_stops && dice.chance(1, 2),
+            early_crashes: [0, 3, 5][dice.roll(3)],
             transients: [0, 0, 1, 4][dice.roll(4)],
             mandatory,
             large,

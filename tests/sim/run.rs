@@ -42,6 +42,9 @@ fn run_plan(plan: Plan, dice: Dice, fault_at: Option<u64>) -> Verdict<u64> {
         world.live()?;
         if world.plan.clean_stops && world.dice.chance(1, 2) {
             world.stop()?;
+            if world.plan.rots && world.dice.chance(1, 2) {
+                world.rot()?;
+            }
         } else {
             world.crash(Stop::Crash)?;
         }
@@ -110,7 +113,17 @@ impl World {
     fn judge(&mut self, stop: Stop) -> Verdict {
         let found = inspect(&self.disk, self.plan.cores, &self.oracle, self.plan.keys)?;
         let lossy = std::mem::take(&mut self.disk.failed_reads) > 0;
-        self.oracle.judge(&found, stop, lossy, self.plan.harsh)
+        self.oracle.judge(&found, stop, lossy)
+    }
+
+    /// While the broker is stopped some bits of its disk flip. The next start says so, and what is left
+    /// is served.
+    fn rot(&mut self) -> Verdict {
+        for _ in 0..self.dice.between(1, 30) {
+            self.disk.rot(&mut self.dice);
+        }
+        self.oracle.allow_damage();
+        self.judge(Stop::Rot)
     }
 
     /// A clean stop.

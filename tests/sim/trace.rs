@@ -26,6 +26,9 @@ pub(crate) struct Counts {
     pub(crate) images: u64,
     pub(crate) early_crashes: u64,
     pub(crate) clean_stops: u64,
+    /// Bits that were flipped between two lives, and how often damage was reported then.
+    pub(crate) flips: u64,
+    pub(crate) damaged: u64,
     pub(crate) confirms: u64,
     pub(crate) deliveries: u64,
 }
@@ -36,6 +39,8 @@ impl Counts {
         self.images += other.images;
         self.early_crashes += other.early_crashes;
         self.clean_stops += other.clean_stops;
+        self.flips += other.flips;
+        self.damaged += other.damaged;
         self.confirms += other.confirms;
         self.deliveries += other.deliveries;
     }

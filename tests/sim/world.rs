@@ -98,7 +98,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: Plan, dice: Dice) -> Self {
-        let oracle = Oracle::new(&plan.queues, &plan.exchanges);
+        let mut oracle = Oracle::new(&plan.queues, &plan.exchanges);
+        if plan.harsh {
+            oracle.allow_damage();
+        }
         let mut disk = Disk::default();
         disk.harsh = plan.harsh;
         disk.eio_of = if plan.eio { 4 } else { 0 };

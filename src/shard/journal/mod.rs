@@ -333,7 +333,13 @@ impl Journal {
 
     /// Whether everything is written.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.log.is_writing() && self.pending.is_empty() && self.notes_len() == 0
+        let is_written = self.pending.is_empty() && self.notes_len() == 0;
+        is_written && !self.log.is_writing() && !self.is_closing()
+    }
+
+    /// At a clean stop the log is closed at once, if the disk has room for that.
+    fn is_closing(&self) -> bool {
+        self.finishing && self.log.is_unclosed() && !self.log.is_full()
     }
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
@@ -352,7 +358,7 @@ impl Journal {
         let is_empty = self.pending.is_empty() && notes == 0;
         let durable = self.log.durable_lsn();
         let due = if is_empty {
-            self.log.wants_closing(now)
+            self.is_closing() || self.log.wants_closing(now)
         } else {
             !self.marks.is_empty()
                 || self.finishing

@@ -2,26 +2,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{FoundMessage, Gone, Inspection, Oracle, Record, Standing, Stop, Verdict};
+use super::{FRESH, FoundMessage, Gone, Inspection, Oracle, Record, Standing, Stop, Verdict};
 
 impl Oracle {
     /// The broker has stopped, and this is what is on its disk.
-    pub(crate) fn judge(
-        &mut self,
-        found: &Inspection,
-        stop: Stop,
-        lossy: bool,
-        harsh: bool,
-    ) -> Verdict {
-        if !found.damage.is_empty() && !harsh {
+    pub(crate) fn judge(&mut self, found: &Inspection, stop: Stop, lossy: bool) -> Verdict {
+        let is_damaged = !found.damage.is_empty();
+        if is_damaged && !self.allows_damage {
             return Err(format!(
                 "damage was reported on a disk that has none: {:?}",
                 found.damage
             ));
         }
+        // What bits that flipped may take away, or bring back, is said.
+        let rotten = stop == Stop::Rot && is_damaged;
+        crate::trace::count(|counts| counts.damaged += u64::from(rotten));
         self.judge_definitions(found)?;
         for number in 0..self.queues.len() {
-            self.judge_queue(number, found.queues[number].as_deref(), stop, lossy)?;
+            let there = found.queues[number].as_deref();
+            self.judge_queue(number, there, stop, (lossy || rotten, rotten))?;
         }
         self.outstanding.clear();
         Ok(())
@@ -70,7 +69,7 @@ impl Oracle {
         number: usize,
         found: Option<&[FoundMessage]>,
         stop: Stop,
-        lossy: bool,
+        (lossy, rotten): (bool, bool),
     ) -> Verdict {
         let queue = &mut self.queues[number];
         let mut there = BTreeMap::new();
@@ -85,10 +84,13 @@ impl Oracle {
                     "after a stop, queue {number}: message {message} {what}"
                 ))
             };
-            let Some(record) = queue.records.get(&message) else {
+            let Some(about) = self.messages.get(message as usize) else {
+                return said("is there, and nobody published it");
+            };
+            let known = queue.records.get(&message).copied();
+            let Some(record) = known.or_else(|| rotten.then_some(FRESH)) else {
                 return said("is there, and never came or is gone for ever");
             };
-            let about = &self.messages[message as usize];
             if !about.persistent {
                 return said("is there, and isn't persistent");
             }
@@ -100,7 +102,9 @@ impl Oracle {
                 _ if lossy => "",
                 (Stop::Crash, false) => "isn't flagged redelivered",
                 (_, false) if record.seen => "was delivered before, and the flag is lost",
-                (Stop::Clean, true) if !record.seen && !record.perhaps_seen && !queue.consumed => {
+                (Stop::Clean | Stop::Rot, true)
+                    if !record.seen && !record.perhaps_seen && !queue.consumed =>
+                {
                     "is flagged redelivered, and nobody had it"
                 }
                 _ => "",
