@@ -5,6 +5,8 @@
 //! Frames behind it wait in `deferred`, so that a client which sends `declare; publish` in one breath
 //! gets the same as one that waits.
 
+use amq_protocol::protocol::channel;
+
 use super::connection::Connection;
 use super::consumers::Consumers;
 use super::publish::{Content, RouteCache};
@@ -41,6 +43,9 @@ pub(super) struct Channel {
     pub(super) late_cancels: Vec<u32>,
     /// The method that came last: what an error is blamed on.
     pub(super) blamed: MethodId,
+    /// The `channel.close` that is sent once the channel has let go of everything: by then its consumers
+    /// are gone and its deliveries are back, as whoever hears it may count on.
+    pub(super) verdict: Option<Box<channel::Close>>,
     /// Cores that were sent something on behalf of this channel, a bit each.
     touched: u64,
 }
@@ -50,7 +55,7 @@ pub(super) struct Channel {
 pub(super) enum State {
     /// In use.
     Open,
-    /// We sent `channel.close`: frames are dropped until `close-ok`. `close_ok`: it has come.
+    /// We send `channel.close`: frames are dropped until `close-ok`. `close_ok`: it has come.
     Refused { close_ok: bool },
     /// The client sent `channel.close`, or its connection ends.
     Ending,
@@ -74,7 +79,7 @@ impl Channel {
             mode: Mode::Plain,
             content: Content::default(),
             route: RouteCache::default(),
-            consumers: Consumers::default(),
+            consumers: Consumers::new(number),
             unacked: Unacked::default(),
             last_delivery_tag: 0,
             replies: None,
@@ -83,6 +88,7 @@ impl Channel {
             deferred: Vec::new(),
             late_cancels: Vec::new(),
             blamed: MethodId::default(),
+            verdict: None,
             touched: 0,
         }
     }

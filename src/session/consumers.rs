@@ -23,10 +23,8 @@ use crate::model::decide::{DIRECT_REPLY_TO, Request};
 use crate::model::name_rules::strip_cr_lf;
 
 /// The consumers of a channel.
-#[derive(Default)]
 pub(super) struct Consumers {
-    /// By number, which is what queues call them by.
-    all: Slab<Consumer>,
+    all: Numbered,
     by_tag: HashMap<Name, u32>,
     /// Prefetch for consumers to come; 0 is no limit.
     prefetch: u16,
@@ -43,6 +41,13 @@ pub(super) struct Consumers {
     next_tag: u64,
 }
 
+/// Consumers by number, which is what queues call them by: the channel's number and a place, so that
+/// no two of a connection have the same.
+struct Numbered {
+    channel: u16,
+    places: Slab<Consumer>,
+}
+
 /// A consumer.
 pub(super) struct Consumer {
     pub(super) tag: Name,
@@ -52,18 +57,76 @@ pub(super) struct Consumer {
     lent: u32,
 }
 
+const _: () = assert!(
+    limits::CONSUMERS_PER_CHANNEL_MAX <= u16::MAX as usize,
+    "a place takes 16 bits"
+);
+
+impl Numbered {
+    fn number(&self, place: usize) -> u32 {
+        u32::from(self.channel) << 16 | place as u32
+    }
+
+    fn place(number: u32) -> usize {
+        number as usize & 0xffff
+    }
+
+    fn insert(&mut self, consumer: Consumer) -> u32 {
+        let place = self.places.insert(consumer);
+        self.number(place)
+    }
+
+    fn get(&self, number: u32) -> Option<&Consumer> {
+        self.places.get(Self::place(number))
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut Consumer> {
+        self.places.get_mut(Self::place(number))
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Consumer> {
+        self.places.try_remove(Self::place(number))
+    }
+
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &Consumer)> {
+        let numbered = |(place, consumer)| (self.number(place), consumer);
+        self.places.iter().map(numbered)
+    }
+}
+
 impl Consumers {
+    pub(super) fn new(channel: u16) -> Self {
+        Self {
+            all: Numbered {
+                channel,
+                places: Slab::new(),
+            },
+            by_tag: HashMap::new(),
+            prefetch: 0,
+            channel_prefetch: 0,
+            counted: 0,
+            lent: 0,
+            hungry: VecDeque::new(),
+            paused: false,
+            next_tag: 0,
+        }
+    }
+
     pub(super) fn get(&self, number: u32) -> Option<&Consumer> {
-        self.all.get(number as usize)
+        self.all.get(number)
     }
 
     pub(super) fn numbers(&self) -> Vec<u32> {
-        self.all.iter().map(|(number, _)| number as u32).collect()
+        self.all.iter().map(|(number, _)| number).collect()
     }
 
     /// Forgets a consumer; credit it held is free again.
     pub(super) fn remove(&mut self, number: u32) -> Option<Consumer> {
-        let consumer = self.all.try_remove(number as usize)?;
+        let consumer = self.all.remove(number)?;
         self.by_tag.remove(&consumer.tag);
         self.lent -= consumer.lent;
         self.hungry.retain(|hungry| *hungry != number);
@@ -74,7 +137,7 @@ impl Consumers {
     #[inline]
     pub(super) fn delivered(&mut self, number: u32) {
         self.counted += 1;
-        if let Some(consumer) = self.all.get_mut(number as usize)
+        if let Some(consumer) = self.all.get_mut(number)
             && consumer.lent > 0
         {
             consumer.lent -= 1;
@@ -92,7 +155,7 @@ impl Consumers {
 
     /// A queue gave credit back.
     pub(super) fn surrendered(&mut self, number: u32, credits: u32) {
-        if let Some(consumer) = self.all.get_mut(number as usize) {
+        if let Some(consumer) = self.all.get_mut(number) {
             let credits = credits.min(consumer.lent);
             consumer.lent -= credits;
             self.lent -= credits;
@@ -101,7 +164,7 @@ impl Consumers {
 
     /// A queue waits for credit.
     pub(super) fn hungry(&mut self, number: u32) {
-        if self.all.contains(number as usize) {
+        if self.all.get(number).is_some() {
             self.hungry.push_back(number);
         }
     }
@@ -118,7 +181,7 @@ impl Consumers {
         let share = (free / self.hungry.len().max(1) as u32).max(1);
         let (number, consumer) = loop {
             let number = self.hungry.pop_front()?;
-            if let Some(consumer) = self.all.get_mut(number as usize) {
+            if let Some(consumer) = self.all.get_mut(number) {
                 break (number, consumer);
             }
         };
@@ -177,7 +240,7 @@ impl Channel {
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) {
-        let Some(consumer) = self.consumers.all.get_mut(number as usize) else {
+        let Some(consumer) = self.consumers.all.get_mut(number) else {
             return;
         };
         if !metered {
@@ -222,6 +285,10 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
+        let tag = Name::from(consume.consumer_tag.as_str());
+        if self.consumers.by_tag.contains_key(&tag) {
+            return Err(ConnectionError::ConsumerTagReused(tag.as_str().to_owned()).into());
+        }
         if consume.queue.as_str() == DIRECT_REPLY_TO {
             return self.consume_replies(consume, connection, context);
         }
@@ -242,11 +309,11 @@ impl Channel {
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
-        if !consume.no_ack {
-            return Err(ChannelError::ReplyConsumerAcknowledges.into());
-        }
         if self.reply_queue(context).is_some() {
             return Err(ChannelError::ReplyConsumerSet.into());
+        }
+        if !consume.no_ack {
+            return Err(ChannelError::ReplyConsumerAcknowledges.into());
         }
         let request = Request::DeclareReplyQueue {
             vhost: connection.vhost,
@@ -289,7 +356,7 @@ impl Channel {
         queue: QueueId,
         connection: &Connection,
     ) -> Result<u32, AmqpError> {
-        let tag = self.consumer_tag(consume.consumer_tag.as_str(), connection)?;
+        let tag = self.consumer_tag(consume.consumer_tag.as_str(), connection);
         if self.consumers.all.len() >= limits::CONSUMERS_PER_CHANNEL_MAX {
             let most = limits::CONSUMERS_PER_CHANNEL_MAX;
             return Err(ConnectionError::TooManyConsumers(most).into());
@@ -299,7 +366,7 @@ impl Channel {
             core,
             queue,
             lent: 0,
-        }) as u32;
+        });
         self.consumers.by_tag.insert(tag, number);
         Ok(number)
     }
@@ -339,21 +406,17 @@ impl Channel {
         self.ask(Question::Consume { number, nowait });
     }
 
-    fn consumer_tag(&mut self, wanted: &str, connection: &Connection) -> Result<Name, AmqpError> {
+    fn consumer_tag(&mut self, wanted: &str, connection: &Connection) -> Name {
         if wanted.is_empty() {
             self.consumers.next_tag += 1;
             // Unique on this channel is enough (AMQP 0-9-1, basic.consume); the rest tells an
             // operator where it came from.
-            return Ok(Name::from(format!(
+            return Name::from(format!(
                 "amq.ctag-{}.{}.{}.{}",
                 connection.id.core, connection.id.index, self.number, self.consumers.next_tag
-            )));
+            ));
         }
-        let tag = Name::from(wanted);
-        if self.consumers.by_tag.contains_key(&tag) {
-            return Err(ConnectionError::ConsumerTagReused(wanted.to_owned()).into());
-        }
-        Ok(tag)
+        Name::from(wanted)
     }
 
     /// `basic.cancel`: answered when no delivery of the consumer is under way any more.
@@ -439,14 +502,14 @@ impl Channel {
     ) {
         self.consumers.paused = !active;
         let mut cores = Vec::new();
-        for (number, consumer) in &self.consumers.all {
+        for (number, consumer) in self.consumers.all.iter() {
             context
                 .outbox
                 .to(consumer.core)
                 .to_shard
                 .push(ToShard::Pause {
                     session: connection.id,
-                    consumer: number as u32,
+                    consumer: number,
                     queue: consumer.queue,
                     paused: !active,
                 });

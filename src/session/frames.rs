@@ -173,6 +173,7 @@ impl Session {
             _ => return,
         };
         if crossed {
+            self.send_verdict(frame.channel);
             let method = channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {});
             self.connection
                 .send(frame.channel, &AMQPClass::Channel(method));
@@ -299,11 +300,7 @@ impl Session {
             class_id: blamed.class,
             method_id: blamed.method,
         };
-        let method = channel_class::AMQPMethod::Close(close);
-        self.connection.send(number, &AMQPClass::Channel(method));
-        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else {
-            return;
-        };
+        channel.verdict = Some(Box::new(close));
         channel.state = State::Refused { close_ok: false };
         self.input.deferred -= channel.deferred.len();
         channel.deferred = Vec::new();
@@ -315,6 +312,16 @@ impl Session {
         }
     }
 
+    /// Tells the client why its channel is closed, unless it has been told.
+    fn send_verdict(&mut self, number: u16) {
+        if let Some(Some(channel)) = self.channels.get_mut(usize::from(number))
+            && let Some(close) = channel.verdict.take()
+        {
+            let method = channel_class::AMQPMethod::Close(*close);
+            self.connection.send(number, &AMQPClass::Channel(method));
+        }
+    }
+
     /// A channel holds nothing any more.
     pub(super) fn channel_detached(&mut self, number: u16, context: &mut SessionContext<'_>) {
         let Some(slot) = self.channels.get_mut(usize::from(number)) else {
@@ -323,6 +330,7 @@ impl Session {
         let Some(channel) = slot else { return };
         let ending = matches!(self.phase, Phase::Ending(_));
         if channel.state == (State::Refused { close_ok: false }) && !ending {
+            self.send_verdict(number);
             return;
         }
         let says_close_ok = channel.state == State::Ending && !ending;
@@ -363,9 +371,8 @@ impl Session {
             class_id: self.blamed.class,
             method_id: self.blamed.method,
         };
-        let method = connection::AMQPMethod::Close(close);
-        self.connection.send(0, &AMQPClass::Connection(method));
         let ending = Ending {
+            verdict: Some(Box::new(close)),
             deadline: Some(context.now + limits::CLOSE_TIMEOUT),
             ..Ending::default()
         };

@@ -28,6 +28,7 @@ mod unacked;
 
 pub use output::Output;
 
+use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use channel::Channel;
 use connection::Connection;
 use handshake::Handshake;
@@ -80,6 +81,9 @@ struct Ending {
     close_ok_due: bool,
     /// We asked for it: when we stop waiting for the client's `close-ok`.
     deadline: Option<Time>,
+    /// The `connection.close` that is sent once nothing is left: whoever hears it finds exclusive queues
+    /// gone and deliveries back.
+    verdict: Option<Box<connection_class::Close>>,
     /// Deletions of exclusive queues and answers of the catalog that are waited for; none before they
     /// were asked for.
     answers_waiting: Option<usize>,
@@ -429,9 +433,15 @@ impl Session {
             let gone = ToShard::SessionGone { session };
             context.outbox.to(core).to_shard.push(gone);
         }
-        if let Phase::Ending(ending) = &mut self.phase
-            && std::mem::take(&mut ending.close_ok_due)
-        {
+        let Phase::Ending(ending) = &mut self.phase else {
+            return;
+        };
+        let close_ok_due = std::mem::take(&mut ending.close_ok_due);
+        if let Some(close) = ending.verdict.take() {
+            let method = connection_class::AMQPMethod::Close(*close);
+            self.connection.send(0, &AMQPClass::Connection(method));
+        }
+        if close_ok_due {
             self.send_close_ok();
             self.close_when_written();
         }

@@ -217,6 +217,35 @@ on_each_core_count! {
         connection.expect_close(530, "NOT_ALLOWED - attempt to reuse consumer tag 'mine'", ids::BASIC_CONSUME);
     }
 
+    fn a_tag_in_use_is_told_before_a_queue_that_is_missing(broker: &Broker) {
+        let connection = broker.connect();
+        let channel = connection.channel();
+        let queue = channel.own_queue();
+        let mine = |consume: &mut basic::Consume| consume.consumer_tag = "mine".into();
+        channel.consume_with(&queue, mine);
+        let missing = broker.name("missing");
+        channel.send(basic::Consume { queue: missing.as_str().into(), consumer_tag: "mine".into(), ..Default::default() });
+        connection.expect_close(530, "NOT_ALLOWED - attempt to reuse consumer tag 'mine'", ids::BASIC_CONSUME);
+    }
+
+    fn two_channels_of_a_connection_consume_from_one_queue(broker: &Broker) {
+        let connection = broker.connect();
+        let (first, second, publisher) = (connection.channel(), connection.channel(), connection.channel());
+        let queue = first.own_queue();
+        let tag = first.consume_no_ack(&queue);
+        second.consume_no_ack(&queue);
+        assert_eq!(publisher.passive(&queue).consumer_count, 2);
+        publisher.fill(&queue, &["one", "two"]);
+        assert_eq!(first.delivery().text(), "one");
+        assert_eq!(second.delivery().text(), "two");
+        first.cancel(&tag);
+        assert_eq!(publisher.passive(&queue).consumer_count, 1);
+        publisher.fill(&queue, &["three", "four"]);
+        assert_eq!(second.delivered_texts(2), ["three", "four"]);
+        second.close();
+        assert_eq!(publisher.passive(&queue).consumer_count, 0);
+    }
+
     fn consuming_from_nothing_is_404(broker: &Broker) {
         let channel = broker.connect().channel();
         let name = broker.name("nothing");

@@ -18,6 +18,49 @@ on_each_core_count! {
         connection.open_channel(1).own_queue();
     }
 
+    fn whoever_hears_of_an_error_finds_the_channel_let_go(broker: &Broker) {
+        let [failing, witness] = broker.connections_spread();
+        let witness = witness.channel();
+        let mut closed = vec![];
+        for _ in 0..20 {
+            let (held, leaving) = (broker.name("held"), broker.name("leaving"));
+            let channel = failing.channel();
+            channel.queue(&held);
+            channel.declare_queue(&leaving, |declare| declare.auto_delete = true);
+            channel.consume(&leaving);
+            channel.fill(&held, &["a"]);
+            channel.get(&held);
+            channel.send(basic::Get { queue: "never-declared".into(), no_ack: true });
+            channel.expect_close(404, "NOT_FOUND - no queue 'never-declared'", ids::BASIC_GET);
+            assert_eq!(witness.passive(&held).message_count, 1);
+            closed.push(leaving);
+        }
+        for queue in closed {
+            let asking = failing.channel();
+            asking.send(queue::Declare { queue: queue.as_str().into(), passive: true, ..Default::default() });
+            asking.expect_close(404, "NOT_FOUND - no queue", ids::QUEUE_DECLARE);
+        }
+    }
+
+    fn whoever_hears_of_a_connections_error_finds_all_of_it_let_go(broker: &Broker) {
+        let witness = broker.connect();
+        for _ in 0..10 {
+            let (leaving, exclusive) = (broker.name("leaving"), broker.name("exclusive"));
+            let failing = broker.connect();
+            let channel = failing.channel();
+            channel.declare_queue(&leaving, |declare| declare.auto_delete = true);
+            channel.declare_queue(&exclusive, |declare| declare.exclusive = true);
+            channel.consume(&leaving);
+            failing.channel().send(channel::Open {});
+            failing.expect_close(504, "CHANNEL_ERROR - second 'channel.open' seen", ids::CHANNEL_OPEN);
+            for queue in [leaving, exclusive] {
+                let asking = witness.channel();
+                asking.send(queue::Declare { queue: queue.as_str().into(), passive: true, ..Default::default() });
+                asking.expect_close(404, "NOT_FOUND - no queue", ids::QUEUE_DECLARE);
+            }
+        }
+    }
+
     fn a_connection_error_ends_every_channel(broker: &Broker) {
         let (failing, witness) = (broker.connect(), broker.connect());
         let name = broker.name("held");

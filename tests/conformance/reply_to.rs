@@ -91,6 +91,11 @@ on_each_core_count! {
         channel.consume_no_ack(PSEUDO_QUEUE);
         channel.send(basic::Consume { queue: PSEUDO_QUEUE.into(), no_ack: true, ..Default::default() });
         channel.expect_close(406, "reply consumer already set", ids::BASIC_CONSUME);
+        // Even if it is wrong in another way too.
+        let channel = broker.connect().channel();
+        channel.consume_no_ack(PSEUDO_QUEUE);
+        channel.send(basic::Consume { queue: PSEUDO_QUEUE.into(), ..Default::default() });
+        channel.expect_close(406, "reply consumer already set", ids::BASIC_CONSUME);
     }
 
     fn asking_without_a_reply_consumer_is_406(broker: &Broker) {

@@ -1,0 +1,108 @@
+//! The differences that `COMPATIBILITY.md` lists, each under the id that it has there.
+
+use crate::compare::Difference;
+use crate::script::Step;
+use std::collections::BTreeSet;
+
+/// Recognizes a listed difference, told all steps up to the one that differs.
+type Recognize = fn(&Difference, &[Step]) -> bool;
+
+/// Evened out before anything is compared, in `describe`. What AMQP leaves open isn't in the list: see the README.
+const NORMALIZED: [&str; 4] = ["access-kind", "line-breaks", "table-order", "x-last-death"];
+
+const ALLOWED: [(&str, Recognize); 9] = [
+    ("bcc-of-dead-letters", |difference, steps| {
+        let has_bcc = steps.iter().any(|step| has_field(step, "h.BCC"));
+        let buries = steps
+            .iter()
+            .any(|step| has_field(step, "x-dead-letter-exchange"));
+        has_bcc
+            && buries
+            && !difference.reference_says("close")
+            && !difference.leveret_says("close")
+    }),
+    ("channel-flow-off", |difference, _| {
+        difference.reference_says("540 NOT_IMPLEMENTED - active=false")
+            && difference.leveret_says("FlowOk")
+    }),
+    ("delivery-limit-on-classic", |difference, _| {
+        difference.reference_says("invalid arg 'x-delivery-limit'")
+            && difference.leveret_says("queue.declare-ok")
+    }),
+    ("exchange-type-text", |difference, _| {
+        difference.reference_says("503 COMMAND_INVALID - invalid exchange type")
+            && difference.leveret_says("503 COMMAND_INVALID - unknown exchange type")
+    }),
+    ("expiry-behind-the-head", |difference, steps| {
+        difference.reference_says("waited in vain for Ready") && steps.iter().any(has_expiration)
+    }),
+    ("global-prefetch-turns", |difference, steps| {
+        steps.iter().any(is_global_prefetch) && difference.is_about("basic.deliver")
+    }),
+    ("queue-type-name", |difference, _| {
+        difference.reference_says("of queue type rabbit_classic_queue")
+            && difference.leveret_says("of queue type classic")
+    }),
+    ("next-active-at-once", |difference, steps| {
+        let lets_go = ["basic.cancel", "channel.close"]
+            .iter()
+            .any(|method| difference.step_is(method));
+        lets_go && steps.iter().any(has_single_active) && difference.leveret_says("basic.deliver")
+    }),
+    ("reply-to-mandatory", |difference, _| {
+        difference.reference_says("NO_ROUTE \"\" \"$reply") && difference.leveret.is_empty()
+    }),
+];
+
+fn has_expiration(step: &Step) -> bool {
+    has_field(step, "expiration")
+}
+
+fn has_single_active(step: &Step) -> bool {
+    has_field(step, "x-single-active-consumer")
+}
+
+fn has_field(step: &Step, name: &str) -> bool {
+    matches!(step, Step::Send { operation, .. } if operation.fields.iter().any(|(key, _)| key == name))
+}
+
+fn is_global_prefetch(step: &Step) -> bool {
+    matches!(step, Step::Send { operation, .. }
+        if operation.method == "basic.qos" && operation.words.iter().any(|word| word == "global"))
+}
+
+/// The id under which a difference is listed.
+pub(crate) fn id_of(difference: &Difference, steps: &[Step]) -> Option<&'static str> {
+    let found = ALLOWED
+        .iter()
+        .find(|(_, recognize)| recognize(difference, steps));
+    found.map(|(id, _)| *id)
+}
+
+/// Fails unless `COMPATIBILITY.md` lists exactly what is allowed here: the rows of its table begin with the id.
+pub(crate) fn check_list() -> Result<(), String> {
+    let listed: BTreeSet<&str> = include_str!("../../COMPATIBILITY.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let allowed: BTreeSet<&str> = ALLOWED
+        .iter()
+        .map(|(id, _)| *id)
+        .chain(NORMALIZED)
+        .collect();
+    if listed == allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "COMPATIBILITY.md and allowed.rs differ: {:?}",
+        listed.symmetric_difference(&allowed)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_allowed_is_listed() {
+        super::check_list().expect("each id stands in both");
+    }
+}
