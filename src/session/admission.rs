@@ -103,7 +103,7 @@ impl Session {
         self.channels[index] = Some(channel);
     }
 
-    /// A channel is gone.
+    /// A channel is gone, or of no use any more: we have closed it.
     pub(super) fn channel_closed(&self, context: &mut SessionContext<'_>) {
         if self.connection.counts_channels {
             let session = self.connection.id;

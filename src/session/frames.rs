@@ -304,7 +304,10 @@ impl Session {
         channel.state = State::Refused { close_ok: false };
         self.input.deferred -= channel.deferred.len();
         channel.deferred = Vec::new();
-        if !channel.waits() {
+        let waits = channel.waits();
+        // Its client may open another as soon as it hears that this one is closed.
+        self.channel_closed(context);
+        if !waits {
             self.detach_channel(number, context);
         }
     }
@@ -333,8 +336,11 @@ impl Session {
         let says_close_ok = channel.state == State::Ending && !ending;
         let deferred = std::mem::take(&mut channel.deferred);
         self.input.deferred -= deferred.len();
+        let was_refused = matches!(channel.state, State::Refused { .. });
         *slot = None;
-        self.channel_closed(context);
+        if !was_refused {
+            self.channel_closed(context);
+        }
         if says_close_ok {
             let method = channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {});
             self.connection.send(number, &AMQPClass::Channel(method));

@@ -104,7 +104,7 @@ fn channels_of_a_user(broker: &Broker) {
         ..Default::default()
     });
     last.expect_close(404, "no queue 'none'", ids::QUEUE_DECLARE);
-    one.open_channel(2);
+    one.open_channel(3);
     one.close();
     let again = broker.login(&narrow);
     again.open_channel(1);
