@@ -34,6 +34,7 @@ mod limits;
 mod mutation;
 mod permissions;
 mod pipelining;
+mod policies;
 mod precedence;
 mod publish;
 mod queue;
