@@ -58,6 +58,9 @@ pub const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
 pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Steps of a job whose size grows with a queue (purge, requeue) that one turn takes.
 pub const JOB_STEPS_PER_TURN: usize = 10_000;
+/// Queues that take other limits in one turn after policies have changed: matching names and reading
+/// arguments takes some microseconds for each.
+pub const REVIEWS_PER_TURN: usize = 500;
 /// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by
 /// itself; this bounds the work of one publish.
 pub const EXCHANGE_HOPS_MAX: usize = 1000;

@@ -155,7 +155,7 @@ impl Core {
     }
 
     /// Carries a change of the topology out on this core, and reports it.
-    fn carry_out(&mut self, change: &NumberedChange) {
+    pub(super) fn carry_out(&mut self, change: &NumberedChange) {
         let (number, change) = match change {
             NumberedChange::Change { number, change } => (*number, change),
             NumberedChange::Unfreeze(queue) | NumberedChange::Gone(queue) => {
@@ -183,13 +183,7 @@ impl Core {
                 self.shard.create(*id, definition, &self.topology);
                 self.warn_of_unsupported(definition);
             }
-            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => {
-                let mut context = ShardContext {
-                    topology: &self.topology,
-                    outbox: &mut self.outbox,
-                };
-                self.shard.review_rules(&mut context);
-            }
+            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => self.shard.policies_changed(),
             _ => {}
         }
         self.outbox

@@ -11,6 +11,7 @@ mod growth;
 mod journal;
 mod leaving;
 mod links;
+mod policies;
 mod taking;
 mod timers;
 
@@ -57,6 +58,8 @@ pub struct Shard {
     changed: Vec<(QueueId, u64)>,
     dead_letters: DeadLetters,
     timers: Timers,
+    /// The first of the queues that are to be looked at because policies have changed.
+    to_review: Option<usize>,
     /// Auto-delete queues that are proposed for deletion, and whose last consumer's session did it.
     leaving: Vec<(QueueId, SessionId)>,
     /// Fences that wait for that.
@@ -128,6 +131,7 @@ impl Shard {
             changed: Vec::new(),
             dead_letters: DeadLetters::default(),
             timers: Timers::default(),
+            to_review: None,
             leaving: Vec::new(),
             held: Vec::new(),
             now: Time::default(),
@@ -197,25 +201,15 @@ impl Shard {
         self.used(id);
     }
 
-    /// A policy was set or cleared: queues that it concerns have other limits and times.
-    pub fn review_rules(&mut self, context: &mut ShardContext<'_>) {
-        let ids: Vec<_> = self.queues.iter().flatten().map(|owned| owned.id).collect();
-        for id in ids {
-            let arguments = context.topology.queue_arguments(id).unwrap_or_default();
-            self.with_queue(id, context, |queue, _| queue.set_rules(arguments));
-            // Whether it is unused is counted from now on, as by RabbitMQ.
-            self.used(id);
-        }
-    }
-
     /// Whether [`Shard::begin_turn`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.rubbish.is_empty() || self.dead_letters.can_send()
+        !self.rubbish.is_empty() || self.dead_letters.can_send() || self.to_review.is_some()
     }
 
     /// Begins a turn, with its share of the work that needs no input: dropping the messages of purged
-    /// and deleted queues, and sending dead letters.
+    /// and deleted queues, sending dead letters, and what policies have changed.
     pub fn begin_turn(&mut self, context: &mut ShardContext<'_>) {
+        self.review_some(context.topology);
         self.send_letters(context);
         // What was purged still counts as alive in the log until it is dropped here.
         if self.rubbish.is_empty() {
@@ -278,7 +272,9 @@ impl Shard {
                         });
                     }
                     if expires != NEVER || owned.queue.has_fallen() {
-                        self.changed.push((id, expires));
+                        let is_long = owned.queue.is_too_long();
+                        self.changed
+                            .push((id, if is_long { now_ms } else { expires }));
                     }
                 }
                 Admitted::Refused => {

@@ -62,7 +62,8 @@ impl Shard {
         if is_full {
             self.dead_letters.hold(id);
         } else {
-            let is_done = owned.queue.expire(now_ms, limits::DEAD_LETTERS_MAX);
+            let is_done = owned.queue.expire(now_ms, limits::DEAD_LETTERS_MAX)
+                && owned.queue.shorten(limits::DEAD_LETTERS_MAX);
             owned.account(&mut self.resident);
             let next = match is_done {
                 true => owned.queue.next_expiry(),

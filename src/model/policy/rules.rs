@@ -12,6 +12,7 @@ use crate::amqp::table::{TableWriter, Value};
 use crate::base::Name;
 use crate::base::name::SHORT_STRING_BYTES_MAX;
 use crate::model::arguments::{Arguments, QueueArguments, QueueType};
+use crate::model::expiration::EXPIRY_MAX_MS;
 
 /// What a policy asks for, by key.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -42,7 +43,7 @@ enum Check {
     ShortString,
     /// Whole numbers from so many up.
     AtLeast(i64),
-    /// Milliseconds, which timers can count.
+    /// Milliseconds; more than a declaration may ask for counts as the most.
     Milliseconds(i64),
     OneOf(&'static [&'static str]),
     OneOrTwo,
@@ -354,7 +355,7 @@ impl Check {
             }
             (Self::Milliseconds(min), Json::Number(_)) => {
                 let number = whole(value).filter(|number| *number >= min);
-                number.map(|number| Some(Setting::Number(number.min(TIMER_MAX_MS))))
+                number.map(|number| Some(Setting::Number(number.min(EXPIRY_MAX_MS as i64))))
             }
             (Self::OneOf(names), Json::String(name)) => {
                 names.contains(&name.as_str()).then(|| text(name))
@@ -367,9 +368,6 @@ impl Check {
         }
     }
 }
-
-/// 49 days, where RabbitMQ's timers end; a declaration can't ask for more either.
-const TIMER_MAX_MS: i64 = u32::MAX as i64;
 
 /// A number without a fraction. What is beyond 63 bits counts as the highest.
 fn whole(value: &Json) -> Option<i64> {

@@ -122,21 +122,25 @@ impl Queue {
             || max_bytes.is_some_and(|max| self.ready.body_bytes() + bytes > max)
     }
 
-    /// Drops messages from the head as long as there are too many. Of a queue with priorities these are
-    /// the highest, as with RabbitMQ.
-    pub(super) fn drop_overflow(&mut self) {
-        if self
-            .rules()
-            .is_none_or(|rules| rules.overflow != Overflow::DropHead)
-        {
-            return;
-        }
-        while self.is_over(0, 0) {
+    /// Whether there are more messages than may be, and those at the head are to go.
+    pub fn is_too_long(&self) -> bool {
+        let drops = self.rules().map(|rules| rules.overflow) == Some(Overflow::DropHead);
+        drops && self.is_over(0, 0)
+    }
+
+    /// Drops messages from the head as long as there are too many, `most` of them at most. Whether that
+    /// was all. Of a queue with priorities these are the highest, as with RabbitMQ.
+    pub fn shorten(&mut self, most: usize) -> bool {
+        for _ in 0..most {
+            if !self.is_too_long() {
+                return true;
+            }
             let Some(removed) = self.ready.pop_any() else {
-                return;
+                return true;
             };
             self.fall_removed(removed, Reason::MaxLen);
         }
+        !self.is_too_long()
     }
 
     fn fall_removed(&mut self, removed: Removed, reason: Reason) {

@@ -115,11 +115,14 @@ impl Queue {
         queue
     }
 
-    /// Other limits and times hold from now on. Priorities and how consumers take turns stay.
-    pub fn set_rules(&mut self, arguments: QueueArguments) {
+    /// Other limits and times hold from now on; whether they are others. Priorities and how consumers
+    /// take turns stay, and when a message that is here expires. [`Queue::shorten`] is to follow.
+    pub fn set_rules(&mut self, arguments: QueueArguments) -> bool {
         let rules = Box::new(arguments);
-        self.rules = (*rules != QueueArguments::default()).then_some(rules);
-        self.drop_overflow();
+        let rules = (*rules != QueueArguments::default()).then_some(rules);
+        let is_changed = self.rules != rules;
+        self.rules = rules;
+        is_changed
     }
 
     /// The limits and times that hold, if any.
@@ -213,7 +216,7 @@ impl Queue {
             };
             self.ready.push(lane, entry);
         }
-        self.drop_overflow();
+        self.shorten(limits::JOB_STEPS_PER_TURN);
         if expires != NEVER && expires <= sink.now_ms() {
             self.expire(expires, limits::DEAD_LETTERS_MAX);
         }
@@ -392,7 +395,7 @@ impl Queue {
         }
         let lane = self.ready.lane_of(priority_of(&entry.message.as_ref()));
         self.ready.put_back(lane, entry);
-        self.drop_overflow();
+        self.shorten(limits::JOB_STEPS_PER_TURN);
     }
 
     fn take_back(&mut self, slot: u32) -> Option<Entry> {

@@ -1,0 +1,36 @@
+//! What a change of policies does to the queues that are there: other limits and times hold. Looking at
+//! each queue is a job with so many steps a turn, begun anew whenever policies change again.
+
+use super::Shard;
+use crate::base::limits;
+use crate::model::Topology;
+
+impl Shard {
+    /// Policies have changed, or one has been cleared.
+    pub fn policies_changed(&mut self) {
+        self.to_review = Some(0);
+    }
+
+    /// Has the next queues take the limits and times that hold for them now.
+    pub(super) fn review_some(&mut self, topology: &Topology) {
+        let Some(start) = self.to_review else {
+            return;
+        };
+        let end = self.queues.len().min(start + limits::REVIEWS_PER_TURN);
+        for index in start..end {
+            let Some(owned) = &mut self.queues[index] else {
+                continue;
+            };
+            let id = owned.id;
+            let Some(arguments) = topology.queue_arguments(id) else {
+                continue;
+            };
+            if owned.queue.set_rules(arguments) {
+                // Nobody asked before now how long the queue had been unused.
+                owned.unused_since = self.now;
+                self.look_after_at(id, self.now);
+            }
+        }
+        self.to_review = (end < self.queues.len()).then_some(end);
+    }
+}
