@@ -10,15 +10,24 @@ type Recognize = fn(&Difference, &[Step]) -> bool;
 /// Evened out before anything is compared, in `describe`. What AMQP leaves open isn't in the list: see the README.
 const NORMALIZED: [&str; 4] = ["access-kind", "line-breaks", "table-order", "x-last-death"];
 
-const ALLOWED: [(&str, Recognize); 9] = [
+const ALLOWED: [(&str, Recognize); 11] = [
     ("bcc-of-dead-letters", |difference, steps| {
         let has_bcc = steps.iter().any(|step| has_field(step, "h.BCC"));
-        let buries = steps.iter().any(|step| has_field(step, "x-dead-letter-exchange"));
-        has_bcc && buries && !difference.reference_says("close") && !difference.leveret_says("close")
+        let buries = steps
+            .iter()
+            .any(|step| has_field(step, "x-dead-letter-exchange"));
+        has_bcc
+            && buries
+            && !difference.reference_says("close")
+            && !difference.leveret_says("close")
     }),
     ("channel-flow-off", |difference, _| {
         difference.reference_says("540 NOT_IMPLEMENTED - active=false")
             && difference.leveret_says("FlowOk")
+    }),
+    ("consumer-timeout-compared", |difference, _| {
+        difference.leveret_says("inequivalent arg 'x-consumer-timeout'")
+            && difference.reference_says("queue.declare-ok")
     }),
     ("delivery-limit-on-classic", |difference, _| {
         difference.reference_says("invalid arg 'x-delivery-limit'")
@@ -37,6 +46,10 @@ const ALLOWED: [(&str, Recognize); 9] = [
     ("queue-type-name", |difference, _| {
         difference.reference_says("of queue type rabbit_classic_queue")
             && difference.leveret_says("of queue type classic")
+    }),
+    ("leader-locator-on-classic", |difference, _| {
+        difference.reference_says("invalid arg 'x-queue-leader-locator'")
+            && difference.leveret_says("queue.declare-ok")
     }),
     ("next-active-at-once", |difference, steps| {
         let lets_go = ["basic.cancel", "channel.close"]

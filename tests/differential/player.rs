@@ -74,7 +74,9 @@ impl Player {
             link.end_step(*name, &mut outcome);
             if link.is_closed() {
                 // What else its channels heard before the end is left to chance.
-                outcome.retain(|place, _| !place.starts_with(*name) || !place.contains(" deliveries to "));
+                outcome.retain(|place, _| {
+                    !place.starts_with(*name) || !place.contains(" deliveries to ")
+                });
             }
         }
         self.links.retain(|_, link| !link.is_closed());
