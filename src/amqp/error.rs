@@ -36,7 +36,7 @@ pub enum ChannelError {
         user: Name,
     },
     #[error(
-        "{permission} access to topic '{routing_key}' in exchange topic '{exchange}' in vhost '{vhost}' refused for user '{user}'"
+        "{permission} access to topic '{routing_key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
     )]
     TopicRefused {
         permission: &'static str,

@@ -115,6 +115,9 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a full disk is tried again: whoever makes room there does so by hand or once a minute.
 pub const DISK_RETRY: Duration = Duration::from_secs(1);
+/// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
+/// hundred, and counted repetitions of counted repetitions are a slip.
+pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 /// How often a message may come back to a queue of type quorum (RabbitMQ 4's default).
 pub const DELIVERY_LIMIT: u64 = 20;
 /// Entries of a dead letter's header `x-death`, one for each queue and reason: the oldest go.
@@ -122,6 +125,3 @@ pub const DEATHS_MAX: usize = 256;
 /// Dead letters of one core that wait to be sent or to be confirmed by their queues, at which the queues
 /// stop giving more away: what a disk writes in a few milliseconds.
 pub const DEAD_LETTERS_MAX: usize = 4096;
-/// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
-/// hundred, and counted repetitions of counted repetitions are a slip.
-pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;

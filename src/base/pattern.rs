@@ -26,6 +26,12 @@ impl Pattern {
         Ok(Self(Arc::new(regex)))
     }
 
+    /// A pattern that matches this name and no other.
+    pub fn exactly(name: &str) -> Self {
+        let text = format!("^{}$", regex::escape(name));
+        Self::parse(&text).expect("a name that is escaped stands for itself")
+    }
+
     /// Whether it matches.
     pub fn matches(&self, name: &[u8]) -> bool {
         self.0.is_match(name)
@@ -58,6 +64,15 @@ mod tests {
         assert!(matches("der", "orders") && matches(".*", "") && matches(".*", "größe"));
         assert!(matches("^order", "orders") && !matches("^order$", "orders"));
         assert!(!matches("^(amq\\.gen.*|amq\\.default)$", "amq.direct"));
+    }
+
+    #[test]
+    fn a_name_can_be_meant_exactly() {
+        let pattern = Pattern::exactly("a.b(größe");
+        assert!(pattern.matches("a.b(größe".as_bytes()));
+        for other in ["a.b(größer", "aab(größe", "xa.b(größe", ""] {
+            assert!(!pattern.matches(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

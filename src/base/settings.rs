@@ -44,7 +44,7 @@ impl Default for Settings {
                 name: Name::from("guest"),
                 password: Secret::new("guest"),
                 tags: vec!["administrator".to_owned()],
-                vhosts: vec![Name::from("/")],
+                vhosts: Pattern::exactly("/"),
                 permissions: Permissions::default(),
                 is_fallback: true,
             }],
@@ -73,8 +73,8 @@ pub struct User {
     pub password: Secret,
     /// `administrator`, `impersonator` and the like.
     pub tags: Vec<String>,
-    /// The vhosts that the user may open (the file's `vhost_pattern`, matched once at start).
-    pub vhosts: Vec<Name>,
+    /// The vhosts that the user may open, also stored ones (the file's `vhost_pattern`).
+    pub vhosts: Pattern,
     /// What the user may do there.
     pub permissions: Permissions,
     /// Nobody has asked for this user: it is there as long as there is no stored one.

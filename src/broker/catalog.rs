@@ -10,7 +10,9 @@
 
 use std::collections::VecDeque;
 
+use super::attendance::Attendance;
 use super::definition_log::DefinitionLog;
+use crate::amqp::error::ConnectionError;
 use crate::base::{CoreId, Lsn, Name, QueueId, SessionId};
 use crate::mail::{self, NumberedChange, Outbox, ToSession};
 use crate::model::access::authorise;
@@ -24,6 +26,8 @@ pub(super) struct Catalog {
     topology: Topology,
     /// What of that is durable, or on its way to be.
     pub(super) log: DefinitionLog,
+    /// Who of those is there whom a limit concerns.
+    pub(super) attendance: Attendance,
     /// Decisions that wait until all before this LSN is durable.
     decided: VecDeque<(Lsn, Decided)>,
     /// The number of the last change.
@@ -68,6 +72,7 @@ impl Catalog {
             names: NameSource::new(seed),
             topology,
             log,
+            attendance: Attendance::default(),
             decided: VecDeque::new(),
             last: 0,
             applied: vec![0; usize::from(cores)],
@@ -87,7 +92,11 @@ impl Catalog {
         let allowed = authorise(&self.topology, user, request, &self.names);
         let decision = match allowed {
             Ok(()) => decide(&self.topology, request, &mut self.names),
-            Err(refused) => Err(refused.into()),
+            Err(refused) => {
+                // It may have told the name that would have come next: nobody gets that one.
+                self.names.skip();
+                Err(refused.into())
+            }
         };
         match decision {
             Err(error) => {
@@ -105,6 +114,32 @@ impl Catalog {
                 self.decided(changes, to, answer, outbox);
             }
         }
+    }
+
+    /// A session whom a limit concerns wants to open a vhost.
+    pub(super) fn enter(
+        &mut self,
+        session: SessionId,
+        user: Name,
+        vhost: Name,
+        outbox: &mut Outbox,
+    ) {
+        let access = self.topology.access();
+        let result = self.attendance.enter(session, user, vhost, access);
+        send(session, 0, allowed(result), outbox);
+    }
+
+    /// Such a session has gone.
+    pub(super) fn leave(&mut self, session: SessionId, outbox: &mut Outbox) {
+        self.attendance.leave(session);
+        send(session, 0, mail::Answer::Done, outbox);
+    }
+
+    /// Such a session wants to open a channel.
+    pub(super) fn open_channel(&mut self, session: SessionId, channel: u16, outbox: &mut Outbox) {
+        let access = self.topology.access();
+        let result = self.attendance.open_channel(session, access);
+        send(session, channel, allowed(result), outbox);
     }
 
     /// The owner of a queue proposes to delete it.
@@ -240,6 +275,13 @@ impl Catalog {
                 }
             }
         }
+    }
+}
+
+fn allowed(result: Result<(), ConnectionError>) -> mail::Answer {
+    match result {
+        Ok(()) => mail::Answer::Done,
+        Err(error) => mail::Answer::Refused(error.into()),
     }
 }
 

@@ -9,6 +9,7 @@
 //! take_mail per peer, next_dirty + output per socket  outputs, once a turn
 //! ```
 
+mod attendance;
 mod catalog;
 mod definition_log;
 mod postman;

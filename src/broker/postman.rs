@@ -115,6 +115,16 @@ impl Core {
                 user,
                 request,
             } => catalog.request(session, channel, &user, &request, outbox),
+            ToCatalog::Enter {
+                session,
+                user,
+                vhost,
+            } => catalog.enter(session, user, vhost, outbox),
+            ToCatalog::Leave { session } => catalog.leave(session, outbox),
+            ToCatalog::OpenChannel { session, channel } => {
+                catalog.open_channel(session, channel, outbox);
+            }
+            ToCatalog::CloseChannel { session } => catalog.attendance.close_channel(session),
             ToCatalog::DeleteQueue {
                 owner,
                 queue,

@@ -318,7 +318,7 @@ impl File {
                 .into_iter()
                 .chain(self.vhosts.values().map(String::as_str)),
         );
-        let users = self.users.users(&vhosts)?;
+        let users = self.users.users()?;
         let default = Settings::default();
         let settings = Settings {
             frame_max: self.frame_max.unwrap_or(default.frame_max),
@@ -589,7 +589,7 @@ mod tests {
             ),
             (
                 "default_users.a.vhost_pattern = (",
-                "default_users.a.vhost_pattern: expected a regular expression, not '('",
+                "default_users.a.vhost_pattern: expected a regular expression (unclosed group), not '('",
             ),
             (
                 "default_pass = encrypted:x",

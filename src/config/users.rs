@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
-
 use super::ConfigError;
 use super::file::{Refused, password, short};
 use super::value;
@@ -34,7 +32,7 @@ pub(super) struct Users {
 #[derive(Default, Debug)]
 struct Named {
     password: Option<String>,
-    vhost_pattern: Option<Regex>,
+    vhost_pattern: Option<Pattern>,
     tags: Vec<String>,
     granted: Granted,
 }
@@ -49,9 +47,7 @@ struct Granted {
 
 impl Granted {
     fn set(&mut self, permission: &str, value: &str) -> Result<(), Refused> {
-        let pattern = Pattern::parse(value).map_err(|reason| {
-            Refused::Value(format!("expected a regular expression ({reason})"))
-        })?;
+        let pattern = pattern(value)?;
         let field = match permission {
             "configure" => &mut self.configure,
             "write" => &mut self.write,
@@ -95,9 +91,7 @@ impl Users {
                 self.named(name)?.password = Some(password(value)?);
             }
             ["default_users", name, "vhost_pattern"] => {
-                let pattern = Regex::new(value)
-                    .map_err(|_| Refused::from("expected a regular expression"))?;
-                self.named(name)?.vhost_pattern = Some(pattern);
+                self.named(name)?.vhost_pattern = Some(pattern(value)?);
             }
             ["default_users", name, "tags"] => {
                 let tags = value.trim_matches(['[', ']']).split(',');
@@ -142,8 +136,8 @@ impl Users {
             .unwrap_or_else(|| vec![GUEST.to_owned()])
     }
 
-    /// All of them; `vhosts` are those that there are.
-    pub(super) fn users(&self, vhosts: &[Name]) -> Result<Vec<User>, ConfigError> {
+    /// All of them.
+    pub(super) fn users(&self) -> Result<Vec<User>, ConfigError> {
         let default_user = self.default_user.as_deref().unwrap_or(GUEST);
         let mut users = vec![];
         if !self.named.contains_key(default_user) {
@@ -155,15 +149,12 @@ impl Users {
                     "default_users.{name} has no password: give it one, or leave it out"
                 )));
             };
-            let may_open = |vhost: &&Name| match &stated.vhost_pattern {
-                Some(pattern) => pattern.is_match(vhost.as_str()),
-                None => vhost.as_str() == self.default_vhost(),
-            };
+            let default_vhost = || Pattern::exactly(self.default_vhost());
             users.push(User {
                 name: Name::from(name.as_str()),
                 password: Secret::new(password),
                 tags: stated.tags.clone(),
-                vhosts: vhosts.iter().filter(may_open).cloned().collect(),
+                vhosts: stated.vhost_pattern.clone().unwrap_or_else(default_vhost),
                 permissions: stated.granted.permissions(),
                 is_fallback: false,
             });
@@ -177,11 +168,16 @@ impl Users {
             name: Name::from(name),
             password: Secret::new(self.default_pass.as_deref().unwrap_or(GUEST)),
             tags: self.default_tags.clone().unwrap_or_else(administrator),
-            vhosts: vec![Name::from(self.default_vhost())],
+            vhosts: Pattern::exactly(self.default_vhost()),
             permissions: self.default_permissions.permissions(),
             is_fallback: self.default_user.is_none() && self.default_pass.is_none(),
         }
     }
+}
+
+fn pattern(value: &str) -> Result<Pattern, Refused> {
+    Pattern::parse(value)
+        .map_err(|reason| Refused::Value(format!("expected a regular expression ({reason})")))
 }
 
 #[cfg(all(test, not(leveret_loom)))]
@@ -213,6 +209,14 @@ mod tests {
         names.iter().map(Name::as_str).collect()
     }
 
+    /// The vhosts that a user may open.
+    fn opened<'a>(user: &User, settings: &'a Settings) -> Vec<&'a str> {
+        let vhosts = names(&settings.vhosts).into_iter();
+        vhosts
+            .filter(|vhost| user.vhosts.matches(vhost.as_bytes()))
+            .collect()
+    }
+
     #[test]
     fn guest_exists_only_while_it_is_the_default_user() {
         let (settings, _) =
@@ -221,7 +225,7 @@ mod tests {
         let admin = &settings.users[0];
         assert_eq!(admin.name.as_str(), "admin");
         assert!(!settings.loopback_users.iter().any(|user| user == "admin"));
-        assert_eq!(names(&admin.vhosts), ["orders"]);
+        assert_eq!(opened(admin, &settings), ["orders"]);
         assert!(!admin.is_fallback);
         assert_eq!(names(&settings.vhosts), ["/", "orders"]);
     }
@@ -244,9 +248,9 @@ mod tests {
         let [guest, alice, bob] = &settings.users[..] else {
             panic!("three users")
         };
-        assert_eq!(names(&guest.vhosts), ["/"]);
-        assert_eq!(names(&alice.vhosts), ["orders", "orders-eu"]);
-        assert_eq!(names(&bob.vhosts), ["/"]);
+        assert_eq!(opened(guest, &settings), ["/"]);
+        assert_eq!(opened(alice, &settings), ["orders", "orders-eu"]);
+        assert_eq!(opened(bob, &settings), ["/"]);
     }
 
     #[test]

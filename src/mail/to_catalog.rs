@@ -18,6 +18,32 @@ pub enum ToCatalog {
         /// What.
         request: Request,
     },
+    /// A session whom a limit concerns wants to open a vhost; answered to channel 0.
+    Enter {
+        /// Who asks.
+        session: SessionId,
+        /// Who has logged in.
+        user: Name,
+        /// Where to.
+        vhost: Name,
+    },
+    /// Such a session has gone, with its channels; answered to channel 0.
+    Leave {
+        /// Which one.
+        session: SessionId,
+    },
+    /// Such a session wants to open a channel; answered to that channel.
+    OpenChannel {
+        /// Who asks.
+        session: SessionId,
+        /// Which channel.
+        channel: u16,
+    },
+    /// Such a session has closed a channel.
+    CloseChannel {
+        /// Whose.
+        session: SessionId,
+    },
     /// The owner of a queue has frozen it and proposes to delete it.
     DeleteQueue {
         /// The owner.

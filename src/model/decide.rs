@@ -156,6 +156,11 @@ impl NameSource {
         self.next_name("amq.gen-")
     }
 
+    /// Passes over the name that would come next, because somebody may know it.
+    pub fn skip(&mut self) {
+        self.next_queue_name();
+    }
+
     fn next_name(&mut self, prefix: &str) -> Name {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

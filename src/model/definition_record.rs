@@ -145,7 +145,7 @@ pub struct DurableBinding {
 }
 
 /// Where a binding leads, by name.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum DurableDestination {
     /// To the queue of that name.
     Queue(Name),

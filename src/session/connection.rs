@@ -5,6 +5,7 @@ use amq_protocol::protocol::AMQPClass;
 use bytes::Bytes;
 
 use super::Output;
+use super::admission::Counted;
 use crate::amqp::content;
 use crate::amqp::frame::END;
 use crate::amqp::method;
@@ -20,6 +21,9 @@ pub(super) struct Connection {
     pub(super) user: Name,
     /// Whether messages may name another user as theirs.
     pub(super) is_impersonator: bool,
+    pub(super) counted: Counted,
+    /// The catalog counts its channels, too.
+    pub(super) counts_channels: bool,
     /// Set by `connection.open`.
     pub(super) vhost: VhostId,
     /// Largest payload of a frame: `frame_max` less head and end octet.
@@ -60,6 +64,8 @@ impl Connection {
             output: Output::default(),
             user: Name::from(""),
             is_impersonator: false,
+            counted: Counted::No,
+            counts_channels: false,
             vhost: VhostId(0),
             payload_max: limits::FRAME_MIN - limits::FRAME_OVERHEAD as u32,
             channel_max: 0,

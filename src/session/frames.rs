@@ -3,7 +3,7 @@
 
 use amq_protocol::protocol::{AMQPClass, channel as channel_class, connection};
 
-use super::channel::{Channel, State};
+use super::channel::State;
 use super::{Ending, Phase, Session, SessionContext};
 use crate::amqp::content::{Acknowledgement, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ConnectionError};
@@ -209,14 +209,7 @@ impl Session {
             self.fail(error, context);
             return;
         }
-        let index = usize::from(frame.channel);
-        if self.channels.len() <= index {
-            self.channels.resize_with(index + 1, || None);
-        }
-        self.channels[index] = Some(Box::new(Channel::new(frame.channel)));
-        let method = channel_class::AMQPMethod::OpenOk(channel_class::OpenOk {});
-        self.connection
-            .send(frame.channel, &AMQPClass::Channel(method));
+        self.open_channel(frame.channel, context);
     }
 
     /// A frame of the connection itself.
@@ -341,6 +334,7 @@ impl Session {
         let deferred = std::mem::take(&mut channel.deferred);
         self.input.deferred -= deferred.len();
         *slot = None;
+        self.channel_closed(context);
         if says_close_ok {
             let method = channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {});
             self.connection.send(number, &AMQPClass::Channel(method));
@@ -423,7 +417,7 @@ fn whole_content(
     is_it.then(|| (header, body.payload, head.size() + body.size()))
 }
 
-fn write_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
+pub(super) fn write_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
     let kind = match frame.kind {
         FrameKind::Method => 1,
         FrameKind::Header => 2,

@@ -25,6 +25,8 @@ pub(super) struct Handshake {
     header: Vec<u8>,
     /// Whether a user has logged in.
     authenticated: bool,
+    /// Frames behind `open` that wait for the catalog to let the connection in.
+    pub(super) deferred: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +44,7 @@ impl Handshake {
             deadline,
             header: Vec::new(),
             authenticated: false,
+            deferred: Vec::new(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Session {
             return;
         };
         let (stage, authenticated) = (handshake.stage, handshake.is_authenticated());
-        if frame.kind == FrameKind::Heartbeat {
+        if frame.kind == FrameKind::Heartbeat || self.waits_to_enter(frame) {
             return;
         }
         self.blamed = MethodId::of(frame.payload);
@@ -259,17 +262,20 @@ impl Session {
             Some(vhost) => {
                 let access = context.topology.access();
                 if access.may_open(user, context.topology.vhost_name(vhost)) {
-                    self.connection.vhost = vhost;
-                    self.phase = Phase::Running;
-                    self.new_deadline = Some(context.now);
-                    let open_ok = connection::OpenOk {};
-                    self.send_connection(connection::AMQPMethod::OpenOk(open_ok));
-                    return;
+                    return self.enter(vhost, context);
                 }
                 format!("access to vhost '{vhost_name}' refused for user '{user}'")
             }
         };
         self.fail(ConnectionError::NotAllowed(refusal), context);
+    }
+
+    /// The connection is in use from now on.
+    pub(super) fn opened(&mut self, context: &SessionContext<'_>) {
+        self.phase = Phase::Running;
+        self.new_deadline = Some(context.now);
+        let open_ok = connection::OpenOk {};
+        self.send_connection(connection::AMQPMethod::OpenOk(open_ok));
     }
 
     fn send_connection(&mut self, method: connection::AMQPMethod) {

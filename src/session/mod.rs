@@ -5,6 +5,7 @@
 //! core.
 
 mod acknowledge;
+mod admission;
 mod alarm;
 mod channel;
 mod connection;
@@ -83,8 +84,9 @@ struct Ending {
     /// The `connection.close` that is sent once nothing is left: whoever hears it finds exclusive queues
     /// gone and deliveries back.
     verdict: Option<Box<connection_class::Close>>,
-    /// Deletions of exclusive queues that are under way; none before they were asked for.
-    deletes_waiting: Option<usize>,
+    /// Deletions of exclusive queues and answers of the catalog that are waited for; none before they
+    /// were asked for.
+    answers_waiting: Option<usize>,
     /// Nothing of it is left on any core.
     finished: bool,
 }
@@ -175,7 +177,10 @@ impl Session {
     /// The answer to a channel's question.
     pub fn answered(&mut self, channel: u16, answer: Answer, context: &mut SessionContext<'_>) {
         if channel == 0 {
-            self.queue_deleted(context);
+            match self.phase {
+                Phase::Handshake(_) => self.entered(answer, context),
+                Phase::Running | Phase::Ending(_) => self.parting_answered(context),
+            }
             return;
         }
         self.with_channel(channel, context, |channel, connection, context| {
@@ -373,16 +378,17 @@ impl Session {
         self.advance_end(context);
     }
 
-    /// Once no channel is left, the exclusive queues go; once they are gone, the session is.
+    /// Once no channel is left, the exclusive queues go, and the catalog counts the session no more; then
+    /// it is gone.
     fn advance_end(&mut self, context: &mut SessionContext<'_>) {
-        let Phase::Ending(ending) = &mut self.phase else {
+        let Phase::Ending(ending) = &self.phase else {
             return;
         };
         if ending.finished || self.channels.iter().any(Option::is_some) {
             return;
         }
-        if ending.deletes_waiting.is_none() {
-            let mut waiting = 0;
+        if ending.answers_waiting.is_none() {
+            let mut waiting = self.leave(context);
             for queue in std::mem::take(&mut self.connection.exclusive_queues) {
                 let Some(owner) = context.topology.queue(queue).map(|found| found.owner) else {
                     continue;
@@ -396,18 +402,22 @@ impl Session {
                     if_empty: false,
                 });
             }
-            ending.deletes_waiting = Some(waiting);
+            if let Phase::Ending(ending) = &mut self.phase {
+                ending.answers_waiting = Some(waiting);
+            }
         }
-        if ending.deletes_waiting == Some(0) {
+        if let Phase::Ending(ending) = &mut self.phase
+            && ending.answers_waiting == Some(0)
+        {
             ending.finished = true;
             self.finish(context);
         }
     }
 
-    /// An exclusive queue is deleted.
-    fn queue_deleted(&mut self, context: &mut SessionContext<'_>) {
+    /// An exclusive queue is deleted, or the catalog has answered.
+    fn parting_answered(&mut self, context: &mut SessionContext<'_>) {
         if let Phase::Ending(ending) = &mut self.phase
-            && let Some(waiting) = &mut ending.deletes_waiting
+            && let Some(waiting) = &mut ending.answers_waiting
         {
             *waiting = waiting.saturating_sub(1);
         }

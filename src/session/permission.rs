@@ -23,6 +23,26 @@ impl SessionContext<'_> {
             .check(&connection.user, vhost, permission, resource)
     }
 
+    /// Whether the client may publish to this exchange with these keys, all that the message has.
+    pub(super) fn check_keys(
+        &self,
+        exchange: ExchangeId,
+        routing_keys: &[&[u8]],
+        connection: &Connection,
+    ) -> Result<(), ChannelError> {
+        let Some(found) = self.topology.exchange(exchange) else {
+            return Ok(());
+        };
+        if found.kind != ExchangeKind::Topic {
+            return Ok(());
+        }
+        let vhost = self.topology.vhost_name(connection.vhost);
+        let (access, user) = (self.topology.access(), &connection.user);
+        routing_keys.iter().try_for_each(|key| {
+            access.check_topic(user, vhost, Permission::Write, &found.name, key)
+        })
+    }
+
     /// A queue that the client named and may take messages from, and its core.
     pub(super) fn readable_queue(
         &self,
@@ -41,11 +61,11 @@ impl SessionContext<'_> {
 pub(super) struct PublishPermit(Option<Name>);
 
 impl PublishPermit {
-    /// The exchange of that name, if the client may publish to it with that routing key.
+    /// The exchange of that name, if the client may publish to it. Whether with its message's keys:
+    /// [`SessionContext::check_keys`].
     pub(super) fn check(
         &mut self,
         exchange: &Name,
-        routing_key: &Name,
         connection: &Connection,
         context: &SessionContext<'_>,
     ) -> Result<ExchangeId, ChannelError> {
@@ -64,11 +84,6 @@ impl PublishPermit {
         if found.internal {
             let (exchange, vhost) = (exchange.clone(), vhost.clone());
             return Err(ChannelError::InternalExchange { exchange, vhost });
-        }
-        if found.kind == ExchangeKind::Topic {
-            let (access, write) = (topology.access(), Permission::Write);
-            let key = routing_key.as_bytes();
-            access.check_topic(&connection.user, vhost, write, exchange, key)?;
         }
         Ok(id)
     }

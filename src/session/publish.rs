@@ -314,10 +314,12 @@ impl Channel {
             let exchange = as_name(message.exchange)?;
             let routing_key = as_name(message.routing_key)?;
             let permit = &mut self.route.permit;
-            permit.check(&exchange, &routing_key, connection, context)?;
+            let exchange = permit.check(&exchange, connection, context)?;
+            let mut keys = vec![routing_key.as_bytes()];
             if let Some(headers) = Properties::from_validated(message.properties).headers() {
-                sender_selected::append_keys(headers, &mut Vec::new())?;
+                sender_selected::append_keys(headers, &mut keys)?;
             }
+            context.check_keys(exchange, &keys, connection)?;
             let message = StoredMessage::new(message);
             return Ok(transaction.publish(PendingPublish { mandatory, message })?);
         }
@@ -414,10 +416,8 @@ impl Channel {
         let exchange_name = as_name(publish.exchange)?;
         let routing_key = as_name(publish.routing_key)?;
         let permit = &mut self.route.permit;
-        let exchange = permit.check(&exchange_name, &routing_key, connection, context)?;
+        let exchange = permit.check(&exchange_name, connection, context)?;
         let topology = context.topology;
-        let scratch = &mut *context.scratch;
-        scratch.targets.clear();
         let first = [routing_key.as_bytes()];
         let mut several = Vec::new();
         if let Some(headers) = properties.headers()
@@ -427,13 +427,17 @@ impl Channel {
             sender_selected::append_keys(headers, &mut several)?;
         }
         let has_several = !several.is_empty();
+        let keys = if has_several {
+            &several[..]
+        } else {
+            &first[..]
+        };
+        context.check_keys(exchange, keys, connection)?;
+        let scratch = &mut *context.scratch;
+        scratch.targets.clear();
         let routed = topology.route_keys(
             exchange,
-            if has_several {
-                &several[..]
-            } else {
-                &first[..]
-            },
+            keys,
             properties,
             &mut scratch.route,
             &mut scratch.targets,

@@ -9,7 +9,7 @@ use crate::support::ids;
 use crate::support::login::Login;
 use crate::support::process::{Pipe, Process};
 use crate::support::wire::{self, table, text};
-use amq_protocol::protocol::{basic, queue};
+use amq_protocol::protocol::{basic, queue, tx};
 use amq_protocol::types::AMQPValue;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,10 +57,30 @@ fn expect_what_rabbitmq_had(broker: &Broker) {
     let got = channel.call_get("incoming");
     assert_eq!(got, Some("hello".to_owned()));
     channel.publish("orders", "order.bob.1", "not mine");
-    let refusal = "ACCESS_REFUSED - write access to topic 'order.bob.1' in exchange topic 'orders' in vhost 'orders' \
+    let refusal = "ACCESS_REFUSED - write access to topic 'order.bob.1' in exchange 'orders' in vhost 'orders' \
                    refused for user 'app'";
     channel.expect_close(403, refusal, ids::BASIC_PUBLISH);
+    // All keys count, in a transaction as well.
+    for in_transaction in [false, true] {
+        let channel = app.channel();
+        if in_transaction {
+            channel.call::<tx::SelectOk>(tx::Select {});
+        }
+        for key in ["CC", "BCC"] {
+            let keys = AMQPValue::FieldArray(vec![text("order.app.2")].into());
+            let headers = wire::headers(&[(key, keys)]);
+            channel.publish_content("orders", "order.app.1", &headers, b"to both");
+        }
+        let keys = AMQPValue::FieldArray(vec![text("order.app.2"), text("order.bob.1")].into());
+        let headers = wire::headers(&[("BCC", keys)]);
+        channel.publish_content("orders", "order.app.1", &headers, b"not mine");
+        channel.expect_close(403, refusal, ids::BASIC_PUBLISH);
+    }
     let channel = app.channel();
+    channel.call::<queue::PurgeOk>(queue::Purge {
+        queue: "incoming".into(),
+        nowait: false,
+    });
     channel.send(basic::Get {
         queue: "audit".into(),
         no_ack: true,

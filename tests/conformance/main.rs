@@ -30,6 +30,7 @@ mod handshake;
 mod headers;
 mod heartbeat;
 mod length;
+mod limits;
 mod mutation;
 mod permissions;
 mod pipelining;

@@ -7,7 +7,7 @@ use crate::support::ids::{self, Ids};
 use crate::support::login::Login;
 use crate::support::methods::Method;
 use crate::support::wire::{self, table, text};
-use amq_protocol::protocol::{basic, exchange, queue, tx};
+use amq_protocol::protocol::{basic, channel, exchange, queue, tx};
 
 /// Users who may do all there is of some kinds: c(onfigure), w(rite), r(ead); the password is `secret`.
 const USERS: [&str; 8] = ["-", "c", "w", "r", "cw", "cr", "wr", "cwr"];
@@ -407,6 +407,25 @@ fn what_was_allowed_once_says_nothing_of_another_exchange() {
         "write access to exchange 'amq.direct'",
         ids::BASIC_PUBLISH,
     );
+}
+
+#[test]
+fn who_is_refused_a_name_by_the_server_learns_none_that_is_used() {
+    let Some(broker) = Broker::alone(1, &user("none", "^$", "^$", "^$")) else {
+        return;
+    };
+    let connection = login(&broker, "none");
+    let refused = || {
+        let channel = connection.channel();
+        declare_queue(&channel, "", |_| {});
+        let text = channel.answer::<channel::Close>().reply_text.to_string();
+        channel.send(channel::CloseOk {});
+        text
+    };
+    let (one, two) = (refused(), refused());
+    assert_ne!(one, two);
+    let used = broker.connect().channel().own_queue();
+    assert!(!one.contains(&used) && !two.contains(&used), "{used}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 /// `names`: where the name of a queue is to come from that is left to the server.
 ///
 /// # Errors
-/// `AccessRefused`, `TopicRefused` (403).
+/// `AccessRefused`, `TopicRefused` (403), `PreconditionFailed` (406) when there are too many queues.
 pub fn authorise(
     topology: &Topology,
     user: &Name,
@@ -49,7 +49,7 @@ pub fn authorise(
         } => {
             let name = strip_cr_lf(name);
             if name.as_str().is_empty() {
-                // The generator is told apart from its copy by nothing: this is the name it gives next.
+                // A copy gives the name that comes next. Whoever is refused learns it, so it is to be skipped.
                 let name = names.clone().next_queue_name();
                 return asker(*vhost).declare_queue(&name, arguments);
             }
@@ -135,8 +135,13 @@ impl Asker<'_> {
         let queue = Resource::Queue(name);
         self.check(Permission::Configure, queue)?;
         let exists = self.topology.queue_by_name(self.vhost_id, name.as_str());
-        let parsed = QueueArguments::parse(arguments);
-        if let (None, Ok(arguments)) = (exists, parsed)
+        if exists.is_some() {
+            return Ok(());
+        }
+        let queues = self.topology.queues(self.vhost_id).len();
+        let access = self.topology.access();
+        access.check_queues(self.vhost, queues, name)?;
+        if let Ok(arguments) = QueueArguments::parse(arguments)
             && let Some(target) = &arguments.dead_letter_exchange
         {
             self.check(Permission::Read, queue)?;

@@ -5,12 +5,15 @@
 //! *write* and *read* the queues and exchanges whose names match, vhost by vhost.
 
 mod authorise;
+mod limits;
 mod password;
 
 pub use authorise::authorise;
 pub use password::{Password, UnknownHash};
 
 use std::collections::BTreeMap;
+
+use limits::Limits;
 
 use crate::amqp::error::ChannelError;
 use crate::base::settings::Permissions;
@@ -21,6 +24,7 @@ use crate::model::administration::{self, Administration};
 #[derive(Default, Debug)]
 pub struct Access {
     users: BTreeMap<Name, User>,
+    limits: Limits,
 }
 
 /// A user, and what is granted to it.
@@ -183,7 +187,10 @@ impl Access {
     /// The rights of configured users and of stored ones. A stored user takes the place of a configured
     /// one of that name. Returns a line for the operator for each thing that has no effect.
     pub fn new(settings: &Settings, administration: &Administration) -> (Self, Vec<String>) {
-        let mut access = Self::default();
+        let mut access = Self {
+            users: BTreeMap::new(),
+            limits: Limits::new(administration),
+        };
         let mut lines = Vec::new();
         let is_stored = |name: &Name| administration.users().any(|user| user.name == *name);
         let has_stored = administration.users().next().is_some();
@@ -238,7 +245,8 @@ impl Access {
     fn add_configured(&mut self, user: &crate::base::settings::User, settings: &Settings) {
         let password = Password::Clear(user.password.clone());
         self.add(&user.name, password, &user.tags, settings);
-        for vhost in &user.vhosts {
+        let vhosts = settings.vhosts.iter();
+        for vhost in vhosts.filter(|vhost| user.vhosts.matches(vhost.as_bytes())) {
             self.set_permissions(&user.name, vhost, user.permissions.clone());
         }
     }

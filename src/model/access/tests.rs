@@ -13,7 +13,7 @@ fn configured(user: &str, is_fallback: bool) -> ConfiguredUser {
         name: name(user),
         password: Secret::new("clear"),
         tags: vec![],
-        vhosts: vec![name("/")],
+        vhosts: Pattern::exactly("/"),
         permissions: Permissions::default(),
         is_fallback,
     }
@@ -146,7 +146,7 @@ fn topic_permissions_restrict_keys_of_their_exchange_only() {
     assert_eq!(
         may(Permission::Write, "amq.topic", "uyx./.a"),
         Err(
-            "write access to topic 'uyx./.a' in exchange topic 'amq.topic' in vhost '/' refused for user 'u.x'"
+            "write access to topic 'uyx./.a' in exchange 'amq.topic' in vhost '/' refused for user 'u.x'"
                 .to_owned()
         )
     );

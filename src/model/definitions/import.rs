@@ -82,14 +82,24 @@ impl Definitions {
         Ok(import.left_out)
     }
 
-    /// All of it as a file.
+    /// All of it as a file, sorted, so that the same definitions make the same file.
     pub fn export(&self) -> DefinitionsFile {
+        let mut queues: Vec<_> = self.queues.iter().collect();
+        queues.sort_by_key(|queue| (&queue.vhost, &queue.name));
+        let mut exchanges: Vec<_> = self.exchanges.iter().collect();
+        exchanges.sort_by_key(|exchange| (&exchange.vhost, &exchange.name));
+        let mut bindings: Vec<_> = self.bindings.all.iter().collect();
+        bindings.sort_by_key(|binding| {
+            let arguments = binding.arguments.table().as_bytes();
+            let ends = (&binding.source, &binding.destination);
+            (&binding.vhost, ends, &binding.routing_key, arguments)
+        });
         let root = Name::from("/");
         let vhosts: BTreeSet<&Name> = self.vhosts().chain([&root]).collect();
         DefinitionsFile {
-            queues: self.queues.iter().map(queue_entry).collect(),
-            exchanges: self.exchanges.iter().map(exchange_entry).collect(),
-            bindings: self.bindings.all.iter().map(binding_entry).collect(),
+            queues: queues.into_iter().map(queue_entry).collect(),
+            exchanges: exchanges.into_iter().map(exchange_entry).collect(),
+            bindings: bindings.into_iter().map(binding_entry).collect(),
             ..DefinitionsFile::of(&self.administration, vhosts.into_iter())
         }
     }

@@ -102,14 +102,19 @@ impl Lane {
         if let Some((_, entry)) = self.returned.first_key_value() {
             return Some(entry.expires);
         }
+        self.line_expiry()
+    }
+
+    /// The same of those that never were returned.
+    pub(super) fn line_expiry(&self) -> Option<u64> {
         match self.line.front() {
             Some(Place::Full(entry)) => Some(entry.expires),
             _ => self.pages.front().map(|paged| paged.expires),
         }
     }
 
-    /// A message is to be the last. Whether none that wait before it goes later than it does, so that
-    /// it needs no other look than at the head.
+    /// A message is to be the last. Whether none that wait before it in the line goes later than it does,
+    /// so that it needs no other look than at the line's head.
     pub(super) fn expires_in_order(&mut self, expires: u64) -> bool {
         if self.is_empty() {
             self.latest_expiry = 0;
@@ -147,6 +152,10 @@ impl Lane {
             self.bytes -= entry.message.size();
             return Some(entry);
         }
+        self.pop_line()
+    }
+
+    fn pop_line(&mut self) -> Option<Entry> {
         let Some(Place::Full(entry)) = self.line.pop_front() else {
             return None;
         };
@@ -159,7 +168,15 @@ impl Lane {
     pub(super) fn pop_any(&mut self) -> Option<Removed> {
         match self.pop() {
             Some(entry) => Some(Removed::Entry(entry)),
-            None => self.pages.pop_front().map(Removed::Paged),
+            None => self.drop_page().map(Removed::Paged),
+        }
+    }
+
+    /// The first of those that never were returned, wherever it is.
+    pub(super) fn pop_line_any(&mut self) -> Option<Removed> {
+        match self.pop_line() {
+            Some(entry) => Some(Removed::Entry(entry)),
+            None => self.drop_page().map(Removed::Paged),
         }
     }
 

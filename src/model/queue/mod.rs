@@ -214,8 +214,8 @@ impl Queue {
             self.ready.push(lane, entry);
         }
         self.drop_overflow();
-        if expires != NEVER {
-            self.expire(sink.now_ms(), 1);
+        if expires != NEVER && expires <= sink.now_ms() {
+            self.expire(expires, limits::DEAD_LETTERS_MAX);
         }
         if self.ready.len() == 1 {
             self.consumers.ask_for_credit(sink);

@@ -1,8 +1,8 @@
 //! Messages that wait: a lane for each priority, the highest served first, and what is to go at its time
 //! wherever it stands.
 //!
-//! In a lane whose messages go in the order they came, looking at the head is enough. One that is to
-//! go before another in front of it is noted in the expiry index.
+//! In a line whose messages go in the order they came, looking at the head is enough. One that is to go
+//! before another in front of it is noted apart, and so is one that was returned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +103,7 @@ impl Ready {
 
     /// When the next message is to go, of all.
     pub(super) fn next_expiry(&self) -> u64 {
-        let fronts = self.lanes().filter_map(Lane::front_expiry).min();
+        let fronts = self.lanes().filter_map(Lane::line_expiry).min();
         let early = self.early.first().map(|(expires, ..)| *expires);
         fronts.into_iter().chain(early).min().unwrap_or(NEVER)
     }
@@ -171,10 +171,7 @@ impl Ready {
 
     /// The first message, wherever it is.
     pub(super) fn pop_any(&mut self) -> Option<Removed> {
-        self.pop_from(self.front())
-    }
-
-    fn pop_from(&mut self, lane: u8) -> Option<Removed> {
+        let lane = self.front();
         let removed = self.lane_mut(lane).pop_any()?;
         self.removed(lane, &removed);
         Some(removed)
@@ -190,10 +187,12 @@ impl Ready {
             return Some(removed);
         }
         let lane = self.occupied().find(|lane| {
-            let expiry = self.lane(*lane).front_expiry();
+            let expiry = self.lane(*lane).line_expiry();
             expiry.is_some_and(|expires| expires <= now_ms)
         })?;
-        self.pop_from(lane)
+        let removed = self.lane_mut(lane).pop_line_any()?;
+        self.removed(lane, &removed);
+        Some(removed)
     }
 
     /// The first page of a lane came from the log, if that is the one.

@@ -1,5 +1,7 @@
 //! A queue against a naive model: a sorted list of what waits and a list of what is out.
 
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -187,7 +187,7 @@ impl Topology {
     }
 
     /// Ids of all queues of a vhost, in no order that means anything.
-    pub fn queues(&self, vhost: VhostId) -> impl Iterator<Item = QueueId> {
+    pub fn queues(&self, vhost: VhostId) -> impl ExactSizeIterator<Item = QueueId> {
         self.vhost(vhost).queues.values().copied()
     }
 

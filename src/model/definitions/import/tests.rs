@@ -67,10 +67,10 @@ fn whole() -> Json {
             "arguments": {"alternate-exchange": "amq.fanout"},
         }],
         "bindings": [
-            {"vhost": "v", "source": "x", "destination": "q", "destination_type": "queue", "routing_key": "k",
-                "arguments": {"x-match": "any", "size": 5}},
             {"vhost": "v", "source": "amq.topic", "destination": "x", "destination_type": "exchange",
                 "routing_key": "#", "arguments": {}},
+            {"vhost": "v", "source": "x", "destination": "q", "destination_type": "queue", "routing_key": "k",
+                "arguments": {"x-match": "any", "size": 5}},
         ],
     })
 }

@@ -1,0 +1,168 @@
+//! What queues' limits and times mean across a restart: expiries, priorities, counts, and dead letters on their way.
+
+use crate::lives::{after_each_end, durable_queue, keep};
+use crate::support::channel::Channel;
+use crate::support::wire::{properties, table, text};
+use amq_protocol::protocol::basic::{self, AMQPProperties};
+use amq_protocol::types::AMQPValue;
+
+fn ruled(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) {
+    channel.declare_queue(name, |declare| {
+        declare.durable = true;
+        declare.arguments = table(arguments);
+    });
+}
+
+fn persistent() -> AMQPProperties {
+    AMQPProperties::default().with_delivery_mode(2)
+}
+
+fn keep_with(channel: &Channel, queue: &str, all: &[(AMQPProperties, &str)]) {
+    channel.confirm_select();
+    for (one, text) in all {
+        channel.publish_content("", queue, &properties(one), text.as_bytes());
+    }
+    channel.confirmed(1..=all.len() as u64);
+}
+
+fn number(value: i32) -> AMQPValue {
+    AMQPValue::LongInt(value)
+}
+
+fn dead_letters_to(queue: &str) -> [(&'static str, AMQPValue); 2] {
+    [
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text(queue)),
+    ]
+}
+
+fn delivery_count(message: &[u8]) -> Option<AMQPValue> {
+    let (_, properties) = basic::parse_properties(message).expect("well-formed");
+    let headers = properties.headers().as_ref()?;
+    headers.inner().get("x-delivery-count").cloned()
+}
+
+/// Takes so many deliveries and rejects them at once.
+fn reject_all(channel: &Channel, count: usize) {
+    let tags: Vec<u64> = (0..count).map(|_| channel.delivery().tag()).collect();
+    channel.nack(tags[count - 1], true, false);
+}
+
+after_each_end! {
+    fn what_expires_meanwhile_is_gone_and_the_rest_expires_on_time(lives: &mut Lives) {
+        let connection = lives.connect();
+        let channel = connection.channel();
+        durable_queue(&channel, "dead");
+        ruled(&channel, "queue", &dead_letters_to("dead"));
+        let lives_for = |ms: &str| persistent().with_expiration(ms.into());
+        keep_with(&channel, "queue", &[
+            (persistent(), "stays"),
+            (lives_for("1"), "goes at once"),
+            (lives_for("2500"), "goes later"),
+            (lives_for("600000"), "goes much later"),
+        ]);
+        lives.restart();
+
+        let channel = lives.connect().channel();
+        channel.consume_no_ack("dead");
+        // One that went before a kill may have gone twice: the queue that it left didn't say so in time.
+        let mut gone = vec![channel.delivery().text()];
+        while gone.last().is_some_and(|text| text != "goes later") {
+            gone.push(channel.delivery().text());
+        }
+        gone.dedup();
+        assert_eq!(gone, ["goes at once", "goes later"]);
+        assert_eq!(channel.drain("queue"), ["stays", "goes much later"]);
+    }
+
+    fn priorities_come_back(lives: &mut Lives) {
+        let channel = lives.connect().channel();
+        ruled(&channel, "queue", &[("x-max-priority", number(9))]);
+        let urgent = |priority| persistent().with_priority(priority);
+        keep_with(&channel, "queue", &[
+            (urgent(1), "low"),
+            (persistent(), "none"),
+            (urgent(9), "high"),
+            (urgent(1), "low too"),
+            (urgent(200), "higher counts as high"),
+        ]);
+        lives.restart();
+
+        let order = ["high", "higher counts as high", "low", "low too", "none"];
+        assert_eq!(lives.connect().channel().drain("queue"), order);
+    }
+
+    fn how_often_a_message_came_back_is_exact_after_a_stop(lives: &mut Lives) {
+        let channel = lives.connect().channel();
+        ruled(&channel, "queue", &[("x-delivery-limit", number(5))]);
+        keep_with(&channel, "queue", &[(persistent(), "twice"), (persistent(), "never")]);
+        for _ in 0..2 {
+            let got = channel.get("queue").expect("it is there");
+            channel.reject(got.method.delivery_tag, true);
+            channel.passive("queue");
+        }
+        lives.restart();
+
+        let channel = lives.connect().channel();
+        let counted = |count| (!lives.are_killed()).then_some(AMQPValue::LongLongInt(count));
+        for (text, count) in [("twice", counted(2)), ("never", None)] {
+            let got = channel.get("queue").expect("it was kept");
+            assert_eq!((got.text().as_str(), delivery_count(&got.content.properties)), (text, count));
+        }
+    }
+
+    fn a_queue_is_as_full_as_it_was(lives: &mut Lives) {
+        let channel = lives.connect().channel();
+        ruled(&channel, "count", &[("x-max-length", number(2))]);
+        ruled(&channel, "bytes", &[("x-max-length-bytes", number(8))]);
+        keep(&lives.connect(), "", "count", &["a", "b"]);
+        keep(&lives.connect(), "", "bytes", &["four", "4444"]);
+        lives.restart();
+
+        let connection = lives.connect();
+        keep(&connection, "", "count", &["c"]);
+        keep(&connection, "", "bytes", &["more"]);
+        let channel = connection.channel();
+        assert_eq!(channel.drain("count"), ["b", "c"]);
+        assert_eq!(channel.drain("bytes"), ["4444", "more"]);
+    }
+
+    fn a_dead_letter_is_in_its_new_queue_once(lives: &mut Lives) {
+        const COUNT: usize = 500;
+        let connection = lives.connect();
+        let channel = connection.channel();
+        durable_queue(&channel, "dead");
+        ruled(&channel, "queue", &dead_letters_to("dead"));
+        let bodies: Vec<String> = (0..COUNT).map(|body| body.to_string()).collect();
+        let all: Vec<_> = bodies.iter().map(|body| (persistent(), body.as_str())).collect();
+        keep_with(&channel, "queue", &all);
+        channel.consume("queue");
+        reject_all(&channel, COUNT);
+        while (channel.passive("dead").message_count as usize) < COUNT {}
+        lives.sure(&connection, "queue");
+        lives.restart();
+
+        assert_eq!(lives.texts("dead"), bodies);
+        assert!(lives.texts("queue").is_empty());
+    }
+
+    fn a_message_is_never_in_neither_queue(lives: &mut Lives) {
+        const COUNT: usize = 2000;
+        let channel = lives.connect().channel();
+        durable_queue(&channel, "dead");
+        ruled(&channel, "queue", &dead_letters_to("dead"));
+        let bodies: Vec<String> = (0..COUNT).map(|body| body.to_string()).collect();
+        let all: Vec<_> = bodies.iter().map(|body| (persistent(), body.as_str())).collect();
+        keep_with(&channel, "queue", &all);
+        channel.consume("queue");
+        reject_all(&channel, COUNT);
+        // The end comes while they are on their way.
+        while channel.passive("dead").message_count == 0 {}
+        lives.restart();
+
+        let mut found = [lives.texts("queue"), lives.texts("dead")].concat();
+        found.sort_by_key(|body| body.parse::<usize>().expect("bodies are numbers"));
+        found.dedup();
+        assert_eq!(found, bodies);
+    }
+}
