@@ -56,6 +56,9 @@ impl RecoveredDefinitions {
         let found = recover(GROUP, image, |record| {
             replay(&record, &mut definitions, &mut malformed, seed);
         })?;
+        if malformed > 0 || !found.damage.is_empty() {
+            definitions.note_incomplete();
+        }
         Ok(Self {
             found,
             definitions: Arc::new(definitions),
@@ -89,6 +92,14 @@ impl RecoveredDefinitions {
         let definitions = Arc::get_mut(&mut self.definitions);
         self.has_imported = true;
         definitions.map_or_else(|| Ok(vec![]), |found| found.import(file, context))
+    }
+
+    /// As [`Definitions::note_incomplete`]. To be called before anybody else has got
+    /// [`RecoveredDefinitions::definitions`].
+    pub fn note_incomplete(&mut self) {
+        if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
+            definitions.note_incomplete();
+        }
     }
 
     /// What the operator should know: one line for each damage.

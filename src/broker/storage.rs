@@ -54,7 +54,9 @@ impl<'a> Stored<'a> {
         };
         let (topology, left_out) = restored();
         let own_seed = seed ^ u64::from(core.0) << 32;
-        let shard = Shard::restore(core, &topology, self.messages, own_seed, settings, notices);
+        let is_whole = left_out.is_empty() && !self.definitions.is_incomplete();
+        let whole = (&topology, is_whole);
+        let shard = Shard::restore(core, whole, self.messages, own_seed, settings, notices);
         let catalog = self.definition_log.map(|log| {
             for line in log
                 .damage()

@@ -28,10 +28,11 @@ struct Survivor {
 /// What a shard asks of its log, and what it is told.
 impl Shard {
     /// The queues of a core as they were at the last stop: those of the topology that it owns, with
-    /// the messages of its log. `seed`: drawn at random and kept secret.
+    /// the messages of its log. `is_whole`: whether all queues are in the topology that there are; if
+    /// not, the messages of those that aren't are kept. `seed`: drawn at random and kept secret.
     pub fn restore(
         core: CoreId,
-        topology: &Topology,
+        (topology, is_whole): (&Topology, bool),
         mut recovered: Recovered,
         seed: u64,
         settings: &Settings,
@@ -49,15 +50,27 @@ impl Shard {
         for line in recovered.damage() {
             notices.add(|| line.clone());
         }
-        let (orphans, messages) = recovered.orphans();
+        let (mut orphans, messages) = recovered.orphans();
+        let mut garbage = settings.log_garbage_bytes;
         if messages > 0 {
+            let fate = match is_whole {
+                true => "",
+                false => {
+                    "; they are kept until the next start, so that the definitions can be put right before"
+                }
+            };
             notices.add(|| {
                 format!(
-                    "{messages} messages in the log of core {core} belong to queues that aren't here"
+                    "{messages} messages in the log of core {core} belong to queues that aren't here{fate}"
                 )
             });
         }
-        let garbage = settings.log_garbage_bytes;
+        if !is_whole {
+            recovered.keep_orphans();
+            orphans.clear();
+            // Survivors are known by their queues, which these don't have: nothing is written again.
+            garbage = u64::MAX / 2;
+        }
         let mut shard = Self::new(Journal::resume(recovered.into_found(), seed, garbage));
         for (queue, end) in orphans {
             // Should the queue ever come here, from another core, these are not its messages any more.

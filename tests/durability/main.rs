@@ -17,6 +17,7 @@
 mod support;
 
 mod cores;
+mod damage;
 mod data_dir;
 mod full_disk;
 mod kill;

@@ -13,6 +13,9 @@
 mod record;
 mod recovery;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 

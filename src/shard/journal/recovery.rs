@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::record::{CLEAN, FLAGGED, LogQueue, LoggedMessage, MESSAGE, RETURNED, Run, SETTLED};
+use super::record::{
+    CLEAN, FLAGGED, LogQueue, LoggedMessage, MESSAGE, RETURNED, Run, SETTLED, STARTED,
+};
 use crate::base::{Lsn, StoredMessage};
 use crate::log::{Found, Image, Record, RecoveryError, recover};
 use crate::model::queue::{Paged, Pages, Restored};
@@ -138,6 +140,14 @@ impl Recovered {
                     self.queue(run.queue).returned.push((run.first, times));
                 }
             }
+            // A clean stop tells it of all messages. What one before it said is void: since then a
+            // position may have gone to another message.
+            (STARTED, _) => {
+                for queue in self.queues.values_mut() {
+                    queue.flagged.clear();
+                    queue.returned.clear();
+                }
+            }
             _ => {}
         }
     }
@@ -197,6 +207,14 @@ impl Recovered {
         let ends = queues.map(|(queue, found)| (*queue, found.next_position));
         let messages = self.queues.values().map(|queue| queue.len);
         (ends.collect(), messages.sum())
+    }
+
+    /// Keeps alive in the log what nobody has taken out.
+    pub(in crate::shard) fn keep_orphans(&mut self) {
+        let lanes = self.queues.values().flat_map(|queue| queue.lanes.values());
+        for paged in lanes.flat_map(Pages::iter) {
+            self.found.adopt(paged.lsn);
+        }
     }
 
     /// Hands over, message by message, what the log holds of some queues: those whose incarnation

@@ -1,0 +1,60 @@
+//! Definitions that the disk has damaged: what belongs to them is not thrown away at once.
+
+use crate::lives::{durable_queue, keep, queue_is_there};
+use crate::support::home::Home;
+use std::fs;
+use std::path::Path;
+
+const PRECIOUS: &str = "a-queue-of-some-importance";
+
+#[test]
+fn messages_of_a_queue_that_damage_has_hidden_are_there_when_it_is_back() {
+    for cores in [1, 2] {
+        let home = Home::new("");
+        let broker = home.start(cores);
+        let connection = broker.connect();
+        durable_queue(&connection.channel(), PRECIOUS);
+        // That this is durable says that what came before it was.
+        durable_queue(&connection.channel(), "other");
+        keep(&connection, "", PRECIOUS, &["a", "b", "c"]);
+        drop(connection);
+        broker.stop();
+        let definitions = home.data().join("definitions");
+        let backup = home.data().with_file_name("backup");
+        copy_files(&definitions, &backup);
+        damage(&definitions, PRECIOUS.as_bytes());
+
+        let broker = home.start(cores);
+        assert!(!queue_is_there(&broker.connect(), PRECIOUS));
+        broker.stop();
+
+        fs::remove_dir_all(&definitions).expect("it is ours");
+        copy_files(&backup, &definitions);
+        let broker = home.start(cores);
+        assert_eq!(broker.connect().channel().drain(PRECIOUS), ["a", "b", "c"]);
+        broker.stop();
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("it is ours");
+    for entry in fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it is readable");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("there is room");
+    }
+}
+
+/// Changes one byte of a word wherever it stands in a directory's files.
+fn damage(directory: &Path, word: &[u8]) {
+    let mut count = 0;
+    for entry in fs::read_dir(directory).expect("it is there") {
+        let path = entry.expect("it is readable").path();
+        let mut bytes = fs::read(&path).expect("it is readable");
+        while let Some(at) = bytes.windows(word.len()).position(|found| found == word) {
+            bytes[at] ^= 1;
+            count += 1;
+        }
+        fs::write(&path, bytes).expect("it is ours");
+    }
+    assert!(count > 0, "the word is nowhere in {}", directory.display());
+}
