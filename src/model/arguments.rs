@@ -442,13 +442,21 @@ impl ConsumerArguments {
     /// Reads what there is; arguments that nobody knows are ignored.
     ///
     /// # Errors
-    /// A priority that is no whole number.
+    /// A priority that is no whole number, `x-cancel-on-ha-failover` that is no boolean.
     pub fn parse(table: Table<'_>) -> Result<Self, ArgumentFault> {
         const PRIORITY: &str = "x-priority";
         let given = table.get(PRIORITY).map(integer).transpose();
         let given = given.map_err(|reason| ArgumentFault::value(PRIORITY, reason))?;
         let priority = given.unwrap_or(0);
-        Ok(Self { priority })
+        // Mirrors are no more; a consumer that asks to be told of their end is told nothing, and may ask.
+        const CANCEL_ON_FAILOVER: &str = "x-cancel-on-ha-failover";
+        match table.get(CANCEL_ON_FAILOVER) {
+            None | Some(Value::Bool(_)) => Ok(Self { priority }),
+            Some(value) => Err(ArgumentFault::value(
+                CANCEL_ON_FAILOVER,
+                unacceptable(value),
+            )),
+        }
     }
 }
 

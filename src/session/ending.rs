@@ -50,6 +50,7 @@ impl Channel {
         for number in self.consumers.numbers() {
             self.consumers.remove(number);
         }
+        self.take_back_acknowledgements();
         if self.unacked.is_empty() {
             return Answered::Detached;
         }

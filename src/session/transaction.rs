@@ -7,16 +7,18 @@ use super::SessionContext;
 use super::channel::{Channel, Mode};
 use super::connection::Connection;
 use super::question::Question;
+use super::unacked::{self, Delivery, Unacked};
 use crate::amqp::content::Acknowledgement;
 use crate::amqp::error::{AmqpError, ChannelError};
 use crate::base::{StoredMessage, limits};
-use crate::mail::Confirms;
+use crate::mail::{Confirms, Outcome};
 
 /// What a channel in transaction mode has gathered.
 #[derive(Default)]
 pub(super) struct Transaction {
     publishes: Vec<PendingPublish>,
-    acknowledgements: Vec<Acknowledgement>,
+    /// Deliveries that were acknowledged, taken off the channel's list, and how.
+    settled: Vec<(Delivery, Outcome)>,
     /// Bytes of both.
     bytes: usize,
     /// Tells when what was committed is settled.
@@ -36,10 +38,16 @@ impl Transaction {
         Ok(())
     }
 
-    pub(super) fn acknowledge(&mut self, one: Acknowledgement) -> Result<(), ChannelError> {
-        self.grow(size_of::<Acknowledgement>())?;
-        self.acknowledgements.push(one);
-        Ok(())
+    /// Takes what an acknowledgement names off those that wait; it is settled at the commit.
+    pub(super) fn acknowledge(
+        &mut self,
+        one: &Acknowledgement,
+        outcome: Outcome,
+        unacked: &mut Unacked,
+    ) -> Result<(), ChannelError> {
+        let before = self.settled.len();
+        unacked.take_named(one, |delivery| self.settled.push((delivery, outcome)))?;
+        self.grow((self.settled.len() - before) * size_of::<(Delivery, Outcome)>())
     }
 
     fn grow(&mut self, bytes: usize) -> Result<(), ChannelError> {
@@ -70,9 +78,20 @@ impl Channel {
             return Err(ChannelError::NotTransactional);
         };
         transaction.publishes = Vec::new();
-        transaction.acknowledgements = Vec::new();
         transaction.bytes = 0;
+        self.take_back_acknowledgements();
         Ok(())
+    }
+
+    /// What was acknowledged in a transaction that isn't committed waits again.
+    pub(super) fn take_back_acknowledgements(&mut self) {
+        if let Mode::Transaction(transaction) = &mut self.mode
+            && !transaction.settled.is_empty()
+        {
+            let settled = std::mem::take(&mut transaction.settled);
+            self.unacked
+                .put_back(settled.into_iter().map(|(delivery, _)| delivery));
+        }
     }
 
     /// `tx.commit`: carries everything out; the answer follows when it is settled.
@@ -86,7 +105,6 @@ impl Channel {
         };
         transaction.bytes = 0;
         let publishes = std::mem::take(&mut transaction.publishes);
-        let acknowledgements = std::mem::take(&mut transaction.acknowledgements);
         for PendingPublish { mandatory, message } in publishes {
             let Mode::Transaction(transaction) = &mut self.mode else {
                 break;
@@ -94,12 +112,24 @@ impl Channel {
             let number = transaction.confirms.next_number();
             self.route_and_send(mandatory, &message.as_ref(), number, connection, context)?;
         }
-        for acknowledgement in acknowledgements {
-            self.settle(&acknowledgement, connection, context)?;
-        }
+        self.settle_transaction(connection, context);
         self.ask(Question::Commit);
         connection.confirming.push(self.number);
         Ok(())
+    }
+
+    fn settle_transaction(&mut self, connection: &Connection, context: &mut SessionContext<'_>) {
+        let Mode::Transaction(transaction) = &mut self.mode else {
+            return;
+        };
+        let mut freed = 0;
+        for (delivery, outcome) in std::mem::take(&mut transaction.settled) {
+            freed += u32::from(self.consumers.settled(&delivery));
+            unacked::settle(&delivery, outcome, context.outbox);
+        }
+        if freed > 0 {
+            self.lend_credit(connection, context);
+        }
     }
 
     /// Whether a commit is waiting and everything it published is settled.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::amqp::content::Acknowledgement;
+use crate::amqp::error::ChannelError;
 use crate::base::{CoreId, QueueId};
 use crate::mail::{Outbox, Outcome, Settle, ToShard};
 
@@ -79,6 +81,39 @@ impl Unacked {
                 each(delivery);
             }
         }
+    }
+
+    /// Takes what an acknowledgement names.
+    pub(super) fn take_named(
+        &mut self,
+        one: &Acknowledgement,
+        mut each: impl FnMut(Delivery),
+    ) -> Result<(), ChannelError> {
+        let tag = one.delivery_tag;
+        if !one.multiple {
+            each(
+                self.take(tag)
+                    .ok_or(ChannelError::UnknownDeliveryTag(tag))?,
+            );
+        } else if tag == 0 {
+            self.take_some(usize::MAX, each);
+        } else if !self.take_upto(tag, each) {
+            return Err(ChannelError::UnknownDeliveryTag(tag));
+        }
+        Ok(())
+    }
+
+    /// Deliveries that were taken wait again.
+    pub(super) fn put_back(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
+        self.places.retain(|place| place.1.is_some());
+        let back = deliveries
+            .into_iter()
+            .map(|delivery| (delivery.tag, Some(delivery)));
+        self.places.extend(back);
+        self.places
+            .make_contiguous()
+            .sort_unstable_by_key(|place| place.0);
+        self.len = self.places.len();
     }
 
     fn position(&self, tag: u64) -> Option<usize> {

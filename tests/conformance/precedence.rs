@@ -85,6 +85,17 @@ on_each_core_count! {
         channel.expect_close(406, "PRECONDITION_FAILED - invalid arg 'x-priority' for queue", ids::BASIC_CONSUME);
     }
 
+    fn a_wish_to_be_cancelled_on_failover_is_true_or_false(broker: &Broker) {
+        let channel = broker.connect().channel();
+        let queue = own_queue(&channel, &[]);
+        let failover = |value| table(&[("x-cancel-on-ha-failover", value)]);
+        channel.consume_with(&queue, |consume| consume.arguments = failover(AMQPValue::Boolean(true)));
+        let arguments = failover(text("yes"));
+        channel.send(basic::Consume { queue: queue.as_str().into(), arguments, ..Default::default() });
+        let refusal = format!("invalid arg 'x-cancel-on-ha-failover' for queue '{queue}' in vhost '/': {{unacceptable_type,longstr}}");
+        channel.expect_close(406, &refusal, ids::BASIC_CONSUME);
+    }
+
     fn a_single_active_consumer_is_followed_by_the_next(broker: &Broker) {
         let connections = broker.connections_spread::<6>();
         let [first, second, third, ..] = connections.each_ref().map(|connection| connection.channel());

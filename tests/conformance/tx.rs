@@ -47,6 +47,25 @@ on_each_core_count! {
         assert_eq!(next.drain(&queue), ["b"], "its ack was not committed");
     }
 
+    fn what_was_acknowledged_is_known_no_more_before_the_commit(broker: &Broker) {
+        let connection = broker.connect();
+        let channel = select(connection.channel());
+        let queue = channel.own_queue();
+        channel.fill(&queue, &["a", "b"]);
+        commit(&channel);
+        channel.consume(&queue);
+        channel.delivered_texts(2);
+        channel.ack(1);
+        channel.call::<basic::RecoverOk>(basic::Recover { requeue: true });
+        let again = channel.delivery();
+        assert_eq!((again.text().as_str(), again.tag()), ("b", 3), "only what wasn't acknowledged comes again");
+        channel.ack(1);
+        channel.expect_close(406, "PRECONDITION_FAILED - unknown delivery tag 1", ids::BASIC_ACK);
+        let mut left = connection.channel().drain(&queue);
+        left.sort();
+        assert_eq!(left, ["a", "b"], "nothing was committed");
+    }
+
     fn rolled_back_acks_may_be_given_again(broker: &Broker) {
         let connection = broker.connect();
         let channel = select(connection.channel());

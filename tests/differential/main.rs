@@ -48,6 +48,8 @@ struct Options {
     rabbitmq: SocketAddr,
     leveret: SocketAddr,
     scripts: Vec<Script>,
+    /// Every listed difference has to show.
+    expects_all: bool,
 }
 
 /// What all workers have found.
@@ -88,6 +90,11 @@ fn main() -> ExitCode {
     );
     for (kind, count) in &report.different {
         println!("{count:6} {kind}");
+    }
+    let not_seen = allowed::not_seen(&report.listed);
+    if options.expects_all && !not_seen.is_empty() {
+        println!("COMPATIBILITY.md lists what doesn't differ: {not_seen:?}");
+        return ExitCode::FAILURE;
     }
     let judged = report.same + report.listed.values().sum::<usize>() + differences;
     if differences == 0 && judged == options.scripts.len() {
@@ -131,6 +138,7 @@ fn work(vhost: &'static str, options: &Options, next: &AtomicUsize, report: &Mut
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let (mut rabbitmq, mut leveret, mut scripts, mut random, mut seed) = (None, None, vec![], 0, 1);
+    let mut expects_all = false;
     while let Some(argument) = arguments.next() {
         let mut value = || {
             arguments
@@ -140,6 +148,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         let address = |value: String| value.parse().map_err(|_| format!("{value}: not ADDR:PORT"));
         let number = |value: String| value.parse().map_err(|_| format!("{value}: not a number"));
         match argument.as_str() {
+            "--expect-all-listed" => expects_all = true,
             "--rabbitmq" => rabbitmq = Some(address(value()?)?),
             "--leveret" => leveret = Some(address(value()?)?),
             "--random" => random = number(value()?)?,
@@ -157,5 +166,6 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         rabbitmq: rabbitmq.ok_or("--rabbitmq ADDR:PORT is missing")?,
         leveret: leveret.ok_or("--leveret ADDR:PORT is missing")?,
         scripts,
+        expects_all,
     })
 }

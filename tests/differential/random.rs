@@ -192,9 +192,11 @@ impl Author {
             ("h.BCC", Value::Array(vec![Value::text("q3")]), 15),
             ("h.h", number(1), 6),
             ("expiration", Value::text("60000"), 12),
+            ("expiration", Value::text("0"), 60),
         ];
         for (key, value, of) in fields {
-            if self.dice.chance(1, of) {
+            let is_new = publish.fields.iter().all(|(known, _)| known != key);
+            if is_new && self.dice.chance(1, of) {
                 publish.fields.push((key.to_owned(), value));
             }
         }
