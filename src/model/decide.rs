@@ -17,6 +17,7 @@ use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
 use crate::model::exchange;
+use crate::model::exchange::delayed::{self, DELAYED_TYPE};
 use crate::model::name_rules::{check_length, check_not_reserved, is_reserved, strip_cr_lf};
 use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 
@@ -58,6 +59,8 @@ pub enum Request {
         auto_delete: bool,
         internal: bool,
         arguments: Arguments,
+        /// The core that is to hold what a new exchange delays.
+        owner: CoreId,
     },
     /// `exchange.delete`.
     DeleteExchange {
@@ -409,6 +412,7 @@ fn declare_exchange(topology: &Topology, request: &Request) -> Result<Decision, 
         auto_delete,
         internal,
         arguments,
+        owner,
     } = request
     else {
         unreachable!("decide calls this for no other request");
@@ -438,10 +442,18 @@ fn declare_exchange(topology: &Topology, request: &Request) -> Result<Decision, 
         .map_err(|fault| fault.of("exchange", &name, topology.vhost_name(*vhost)))?
         .alternate;
     exchange::check_arguments(kind, arguments)?;
-    Ok(done(vec![Change::CreateExchange {
+    let mut changes = Vec::new();
+    if kind == ExchangeKind::Delayed {
+        changes.push(Change::CreateQueue {
+            id: topology.vacant_queue_id(),
+            definition: delayed::queue_of(&received, *owner)?,
+        });
+    }
+    changes.push(Change::CreateExchange {
         id: topology.vacant_exchange_id(),
         definition: received,
-    }]))
+    });
+    Ok(done(changes))
 }
 
 /// `rabbit_exchange:assert_equivalence`.
@@ -455,6 +467,9 @@ fn check_same_exchange(
     subject.same("durable", received.durable, current.durable)?;
     subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
     subject.same("internal", received.internal, current.internal)?;
+    if current.kind == ExchangeKind::Delayed {
+        subject.same_argument(DELAYED_TYPE, &received.arguments, &current.arguments)?;
+    }
     subject.same_argument(ALTERNATE_EXCHANGE, &received.arguments, &current.arguments)
 }
 
@@ -483,6 +498,7 @@ fn delete_exchange(
         .into());
     }
     let mut changes = vec![Change::DeleteExchange { id }];
+    changes.extend(deletion_of_delayed(topology, id));
     let removed = topology.bindings_to_exchange(id).cloned().collect();
     delete_unbound_exchanges(topology, removed, &mut changes);
     Ok(done(changes))
@@ -502,6 +518,13 @@ fn delete_queue(topology: &Topology, id: QueueId, unless_touched_since: Option<u
     let removed = topology.bindings_of_queue(id).cloned().collect();
     delete_unbound_exchanges(topology, removed, &mut changes);
     done(changes)
+}
+
+/// What an exchange delays goes with it.
+fn deletion_of_delayed(topology: &Topology, exchange: ExchangeId) -> Option<Change> {
+    let (vhost, queue) = delayed::place(topology.exchange(exchange)?)?;
+    let id = topology.queue_by_name(vhost, queue.as_str())?;
+    Some(Change::DeleteQueue { id })
 }
 
 /// Deletes the auto-delete exchanges that lose the last binding they are the source of, and those that
@@ -528,6 +551,7 @@ fn delete_unbound_exchanges(
             .is_some_and(|exchange| exchange.auto_delete);
         if is_unbound && is_auto_delete && deleted.insert(source) {
             changes.push(Change::DeleteExchange { id: source });
+            changes.extend(deletion_of_delayed(topology, source));
             removed.extend(topology.bindings_to_exchange(source).cloned());
         }
     }
@@ -611,7 +635,8 @@ fn bind(ends: &Ends<'_>, routing_key: &Name, arguments: &Arguments) -> Result<De
             Destination::Queue(id) => ends.topology.queue(id),
             Destination::Exchange(_) => None,
         };
-        exchange::check_binding(definition.kind, routing_key, arguments, queue)?;
+        let (kind, of_exchange) = (definition.kind, &definition.arguments);
+        exchange::check_binding(kind, of_exchange, routing_key, arguments, queue)?;
     }
     ends.check_access(destination)?;
     let binding = Binding {
@@ -845,6 +870,7 @@ mod tests {
             durable: false,
             auto_delete: false,
             internal: false,
+            owner: CoreId(0),
             arguments: Arguments::default(),
         }
     }

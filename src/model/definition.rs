@@ -68,11 +68,13 @@ pub enum ExchangeKind {
     Random,
     /// To any one binding, all of which lead to queues of this node.
     LocalRandom,
+    /// As another kind, after a while.
+    Delayed,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -81,6 +83,7 @@ impl ExchangeKind {
         Self::ModulusHash,
         Self::Random,
         Self::LocalRandom,
+        Self::Delayed,
     ];
 
     /// The kind of that name in `exchange.declare`.
@@ -99,6 +102,7 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::Delayed => "x-delayed-message",
         }
     }
 }

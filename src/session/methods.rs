@@ -197,6 +197,7 @@ impl Channel {
                     auto_delete: declare.auto_delete,
                     internal: declare.internal,
                     arguments: Arguments::parse(table.as_bytes())?,
+                    owner: connection.id.core,
                 };
                 (request, ok, declare.nowait)
             }

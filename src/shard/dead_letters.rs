@@ -16,7 +16,7 @@ use crate::base::{CoreId, MessageRef, Name, Notices, QueueId, limits};
 use crate::log::{Located, Stretch};
 use crate::mail::{Confirms, Publish, Publisher, ToShard};
 use crate::model::dead_letter::{Death, is_cycle, properties_of};
-use crate::model::exchange::RouteScratch;
+use crate::model::exchange::{RouteScratch, delayed};
 use crate::model::queue::{Fallen, Letter, Reason};
 use crate::model::sender_selected::carbon_copies;
 
@@ -177,23 +177,33 @@ impl Shard {
     ) -> Option<u64> {
         let topology = context.topology;
         let definition = topology.queue(queue)?;
-        let time_s = self.clock.ms(self.now) / 1000;
-        let rules = find(&mut self.queues, queue)?.queue.rules()?;
-        let exchange_name = rules.dead_letter_exchange.as_ref()?;
-        let own_key = rules.dead_letter_routing_key.as_ref();
-        // One that isn't there (yet) takes nothing, as with RabbitMQ.
-        let exchange = topology.exchange_by_name(definition.vhost, exchange_name.as_str())?;
         let message = letter.message.as_ref()?.as_ref();
-        let death = Death {
-            reason: letter.reason,
-            queue: definition.name.as_str(),
-            time_s,
-        };
-        let properties = properties_of(&message, death, own_key.is_none());
+        let (exchange_name, key, properties);
+        if letter.reason == Reason::Delayed {
+            exchange_name = delayed::exchange_of(&definition.name)?;
+            key = None;
+            properties = delayed::released(Properties::from_validated(message.properties));
+        } else {
+            let time_s = self.clock.ms(self.now) / 1000;
+            let rules = find(&mut self.queues, queue)?.queue.rules()?;
+            exchange_name = rules.dead_letter_exchange.as_ref()?.as_str();
+            key = rules.dead_letter_routing_key.as_ref();
+            let death = Death {
+                reason: letter.reason,
+                queue: definition.name.as_str(),
+                time_s,
+            };
+            properties = properties_of(&message, death, key.is_none());
+        }
+        // One that isn't there (yet) takes nothing, as with RabbitMQ.
+        let exchange = topology.exchange_by_name(definition.vhost, exchange_name)?;
         let validated = Properties::from_validated(&properties);
         let message = MessageRef {
-            exchange: exchange_name.as_bytes(),
-            routing_key: own_key.map_or(message.routing_key, Name::as_bytes),
+            exchange: match letter.reason {
+                Reason::Delayed => message.exchange,
+                _ => exchange_name.as_bytes(),
+            },
+            routing_key: key.map_or(message.routing_key, Name::as_bytes),
             properties: &properties,
             ..message
         };
@@ -203,11 +213,12 @@ impl Shard {
         let (scratch, targets) = (&mut letters.scratch, &mut letters.targets);
         targets.clear();
         topology.route_keys(exchange, &keys, validated, scratch, targets);
-        let is_rejected = letter.reason == Reason::Rejected;
-        targets.retain(|target| {
-            let name = topology.queue(*target).map(|target| target.name.as_str());
-            is_rejected || name.is_some_and(|name| !is_cycle(validated, name))
-        });
+        if !matches!(letter.reason, Reason::Rejected | Reason::Delayed) {
+            targets.retain(|target| {
+                let target = topology.queue(*target);
+                target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
+            });
+        }
         if targets.is_empty() {
             return None;
         }

@@ -31,6 +31,7 @@ use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
 use crate::mail::{
     Answer, Batch, Ease, Mail, Outbox, Outcome, Publish, Publisher, Settle, ToSession, ToShard,
 };
+use crate::model::exchange::delayed;
 use crate::model::queue::{Admitted, Incoming, Keep, NEVER, Queue, Rubbish};
 use crate::model::{QueueDefinition, Topology};
 
@@ -185,7 +186,10 @@ impl Shard {
         let arguments = topology.queue_arguments(id).unwrap_or_default();
         self.queues[index] = Some(Box::new(Owned {
             id,
-            queue: Queue::new(arguments),
+            queue: match delayed::exchange_of(&definition.name) {
+                Some(_) => Queue::delaying(),
+                None => Queue::new(arguments),
+            },
             log,
             durable: definition.durable,
             resident: 0,

@@ -140,14 +140,14 @@ on_each_core_count! {
     fn a_queue_stays_as_long_as_somebody_consumes(broker: &Broker) {
         let channel = broker.connect().channel();
         let name = broker.name("used");
-        channel.declare_queue(&name, |declare| declare.arguments = table(&[("x-expires", number(50))]));
+        channel.declare_queue(&name, |declare| declare.arguments = table(&[("x-expires", number(1000))]));
         let tag = channel.consume(&name);
         let later = mortal(&channel, &[]);
-        publish_for(&channel, &later, "120", "now");
+        publish_for(&channel, &later, "2000", "now");
         assert_eq!(channel.delivery().text(), "now");
         assert_eq!(channel.passive(&name).consumer_count, 1);
         channel.cancel(&tag);
-        publish_for(&channel, &later, "120", "then");
+        publish_for(&channel, &later, "2000", "then");
         assert_eq!(channel.delivery().text(), "then");
         channel.send(queue::Declare { queue: name.as_str().into(), passive: true, ..Default::default() });
         channel.expect_close(404, &format!("NOT_FOUND - no queue '{name}' in vhost '/'"), ids::QUEUE_DECLARE);
@@ -156,10 +156,10 @@ on_each_core_count! {
     fn declaring_and_getting_is_use(broker: &Broker) {
         let channel = broker.connect().channel();
         let name = broker.name("used");
-        channel.declare_queue(&name, |declare| declare.arguments = table(&[("x-expires", number(200))]));
+        channel.declare_queue(&name, |declare| declare.arguments = table(&[("x-expires", number(2000))]));
         let later = mortal(&channel, &[]);
-        for round in 0..4 {
-            publish_for(&channel, &later, "80", "now");
+        for round in 0..3 {
+            publish_for(&channel, &later, "800", "now");
             assert_eq!(channel.delivery().text(), "now");
             if round % 2 == 0 {
                 assert!(channel.get(&name).is_none(), "it is there, and empty");

@@ -17,6 +17,7 @@ mod channel;
 mod confirm;
 mod dead_letter;
 mod definitions;
+mod delayed;
 mod deliver;
 mod environment;
 mod errors;

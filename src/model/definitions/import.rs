@@ -27,7 +27,7 @@ use crate::model::definitions_json::{
     BindingEntry, DefinitionsFile, DestinationType, ExchangeEntry, QueueEntry, UserEntry,
     as_object, as_operator_policy, to_arguments, to_json,
 };
-use crate::model::exchange::headers;
+use crate::model::exchange::{self, delayed, headers};
 use crate::model::name_rules::is_reserved;
 
 /// What is wrong with a file: which thing in it, and why.
@@ -84,7 +84,9 @@ impl Definitions {
 
     /// All of it as a file, sorted, so that the same definitions make the same file.
     pub fn export(&self) -> DefinitionsFile {
-        let mut queues: Vec<_> = self.queues.iter().collect();
+        let queues = self.queues.iter();
+        let is_declared = |queue: &&DurableQueue| delayed::exchange_of(&queue.name).is_none();
+        let mut queues: Vec<_> = queues.filter(is_declared).collect();
         queues.sort_by_key(|queue| (&queue.vhost, &queue.name));
         let mut exchanges: Vec<_> = self.exchanges.iter().collect();
         exchanges.sort_by_key(|exchange| (&exchange.vhost, &exchange.name));
@@ -258,6 +260,12 @@ impl Import<'_> {
                 && same_arguments(&there.arguments, &exchange.arguments);
             return alike.then_some(()).ok_or_else(|| unlike(&thing));
         }
+        exchange::check_arguments(exchange.kind, &exchange.arguments)
+            .map_err(|error| fault(&thing)(error.to_string()))?;
+        if exchange.kind == ExchangeKind::Delayed {
+            let name = delayed::queue_name(&exchange.name);
+            self.new_queue(exchange.vhost.clone(), name, false, Arguments::default());
+        }
         self.definitions.apply(DefinitionRecord::Exchange(exchange));
         Ok(())
     }
@@ -293,6 +301,11 @@ impl Import<'_> {
                 && same_arguments(&there.arguments, &arguments);
             return alike.then_some(()).ok_or_else(|| unlike(&thing));
         }
+        self.new_queue(vhost, name, entry.auto_delete, arguments);
+        Ok(())
+    }
+
+    fn new_queue(&mut self, vhost: Name, name: Name, auto_delete: bool, arguments: Arguments) {
         let incarnation = self.definitions.next_incarnation();
         let core = incarnation % u64::from(self.context.cores);
         self.definitions
@@ -300,11 +313,10 @@ impl Import<'_> {
                 incarnation,
                 vhost,
                 name,
-                auto_delete: entry.auto_delete,
+                auto_delete,
                 owner: CoreId(core as u16),
                 arguments,
             }));
-        Ok(())
     }
 
     fn binding(&mut self, entry: BindingEntry) -> Result<(), ImportError> {

@@ -75,6 +75,7 @@ fn declare_exchange() -> impl Strategy<Value = Request> {
                 durable,
                 auto_delete,
                 internal,
+                owner: CoreId(0),
                 arguments: arguments(match alternate {
                     Some(name) => table.long_string("alternate-exchange", name.as_str()),
                     None => table,

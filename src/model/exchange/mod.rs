@@ -4,6 +4,7 @@
 
 pub mod binding_list;
 pub mod consistent_hash;
+pub mod delayed;
 pub mod destinations;
 pub mod direct;
 pub mod fanout;
@@ -34,22 +35,31 @@ pub use scratch::RouteScratch;
 pub fn check_arguments(kind: ExchangeKind, arguments: &Arguments) -> Result<(), ChannelError> {
     match kind {
         ExchangeKind::ConsistentHash => HashOn::parse(arguments).map(drop),
+        ExchangeKind::Delayed => {
+            let inner = delayed::inner_kind(arguments)?;
+            check_arguments(inner, arguments)
+        }
         _ => Ok(()),
     }
 }
 
 /// Checks a binding's key and arguments, and where it leads (`queue` is none for an exchange), by the
-/// rules of this kind of exchange.
+/// rules of this kind of exchange, which was declared with `of_exchange`.
 ///
 /// # Errors
 /// `PreconditionFailed` (406), in RabbitMQ's words.
 pub fn check_binding(
     kind: ExchangeKind,
+    of_exchange: &Arguments,
     key: &Name,
     arguments: &Arguments,
     queue: Option<&QueueDefinition>,
 ) -> Result<(), ChannelError> {
     match kind {
+        ExchangeKind::Delayed => {
+            let inner = delayed::inner_kind(of_exchange)?;
+            check_binding(inner, of_exchange, key, arguments, queue)
+        }
         ExchangeKind::Headers => headers::check_arguments(arguments),
         ExchangeKind::ConsistentHash => consistent_hash::check_weight(key),
         ExchangeKind::LocalRandom => check_local(key, queue),
@@ -101,6 +111,8 @@ pub enum Bindings {
         /// Makes chance of a count.
         hashing: Seeded,
     },
+    /// Of a delayed exchange: those of the kind that it routes by.
+    Delayed(Box<Self>),
 }
 
 impl Bindings {
@@ -112,6 +124,10 @@ impl Bindings {
             ExchangeKind::Headers => Self::Headers(HeadersBindings::new(hashing)),
             ExchangeKind::ConsistentHash => {
                 Self::ConsistentHash(ConsistentHashBindings::new(arguments, hashing))
+            }
+            ExchangeKind::Delayed => {
+                let inner = delayed::inner_kind(arguments).unwrap_or(ExchangeKind::Direct);
+                Self::Delayed(Box::new(Self::new(inner, arguments, hashing)))
             }
             ExchangeKind::ModulusHash => Self::ModulusHash(BindingList::default()),
             ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random {
@@ -135,6 +151,7 @@ impl Bindings {
             Self::Topic(bindings) => bindings.add(key.as_bytes(), destination),
             Self::Headers(bindings) => bindings.add(arguments, destination),
             Self::ConsistentHash(bindings) => bindings.add(key, destination, name),
+            Self::Delayed(bindings) => bindings.add(key, arguments, destination, name),
             Self::ModulusHash(list) | Self::Random { list, .. } => list.add(key, destination, name),
         }
     }
@@ -147,6 +164,7 @@ impl Bindings {
             Self::Topic(bindings) => bindings.remove(key.as_bytes(), destination),
             Self::Headers(bindings) => bindings.remove(arguments, destination),
             Self::ConsistentHash(bindings) => bindings.remove(key, destination),
+            Self::Delayed(bindings) => bindings.remove(key, arguments, destination),
             Self::ModulusHash(list) | Self::Random { list, .. } => list.remove(key, destination),
         }
     }
@@ -156,7 +174,7 @@ impl Bindings {
         match self {
             Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) | Self::ModulusHash(_) => true,
             Self::ConsistentHash(bindings) => bindings.hashes_routing_key(),
-            Self::Headers(_) | Self::Random { .. } => false,
+            Self::Headers(_) | Self::Random { .. } | Self::Delayed(_) => false,
         }
     }
 
@@ -185,6 +203,7 @@ impl Bindings {
                 bindings.route(properties, &mut matching.headers, collector);
             }
             Self::ConsistentHash(bindings) => bindings.route(keys, properties, collector),
+            Self::Delayed(bindings) => bindings.route(keys, properties, matching, collector),
             Self::ModulusHash(list) => list.route_by_modulus(keys, collector),
             Self::Random { list, hashing } => {
                 list.route_by_chance(hashing, &mut matching.chance, collector);

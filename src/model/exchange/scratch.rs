@@ -87,6 +87,21 @@ impl Collector<'_> {
         }
     }
 
+    /// How much there is, for [`Collector::take_back`].
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.targets.len(), self.seen.pending.len())
+    }
+
+    /// Forgets what came since, as if it had not been seen.
+    pub(crate) fn take_back(&mut self, (targets, pending): (usize, usize)) {
+        for target in self.targets.drain(targets..) {
+            self.seen.queues.unset(target.index);
+        }
+        for exchange in self.seen.pending.drain(pending..) {
+            self.seen.exchanges.unset(exchange.index);
+        }
+    }
+
     /// Has the exchange visited, unless it was.
     pub(crate) fn visit(&mut self, id: ExchangeId) {
         if self.seen.exchanges.set(id.index) {
@@ -110,6 +125,11 @@ impl Marks {
             self.rounds.fill(0);
             self.round = 1;
         }
+    }
+
+    /// The number is in the set no more.
+    pub(crate) fn unset(&mut self, number: u32) {
+        self.rounds[number as usize] = self.round.wrapping_sub(1);
     }
 
     /// Whether the number was not in the set yet; it is now.

@@ -39,6 +39,8 @@ pub enum Reason {
     MaxLen,
     /// It came back too often.
     DeliveryLimit,
+    /// It didn't die: it has waited as long as it should.
+    Delayed,
 }
 
 impl Reason {
@@ -49,6 +51,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::MaxLen => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
+            Self::Delayed => "delayed",
         }
     }
 }
@@ -164,7 +167,8 @@ impl Queue {
     ) {
         let rules = self.rules.as_deref();
         let has_exchange = rules.is_some_and(|rules| rules.dead_letter_exchange.is_some());
-        self.fallen.push(if has_exchange {
+        let reason = if self.delays { Reason::Delayed } else { reason };
+        self.fallen.push(if has_exchange || self.delays {
             let slot = lsn.is_some().then(|| {
                 self.unsettled.insert(UnsettledEntry {
                     position,

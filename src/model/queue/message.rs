@@ -3,6 +3,7 @@
 use super::Paged;
 use crate::amqp::properties::Properties;
 use crate::base::{Lsn, MessageRef, StoredMessage};
+use crate::model::exchange::delayed;
 use crate::model::expiration::expiration_ms;
 
 /// A message on its way in: borrowed, and stored at most once however many queues keep it.
@@ -24,6 +25,11 @@ impl<'a> Incoming<'a> {
                 .expiration()
                 .and_then(|text| expiration_ms(text).ok()),
         }
+    }
+
+    /// How long a delayed exchange is to hold it, in milliseconds.
+    pub(super) fn delay_ms(&self) -> Option<u64> {
+        delayed::delay_ms(Properties::from_validated(self.message.properties))
     }
 
     /// The message to keep.

@@ -96,6 +96,8 @@ pub struct Queue {
     next_position: u64,
     /// None if it has none: most have.
     rules: Option<Box<QueueArguments>>,
+    /// Messages wait here as long as their headers say, and for nobody.
+    delays: bool,
     fallen: Vec<Fallen>,
 }
 
@@ -113,6 +115,14 @@ impl Queue {
         };
         queue.set_rules(arguments);
         queue
+    }
+
+    /// The queue of a delayed exchange.
+    pub fn delaying() -> Self {
+        Self {
+            delays: true,
+            ..Self::default()
+        }
     }
 
     /// Other limits and times hold from now on; whether they are others. Priorities and how consumers
@@ -228,6 +238,10 @@ impl Queue {
 
     /// When a message is to go that comes now.
     fn expiry(&self, incoming: &Incoming<'_>, sink: &impl Sink) -> u64 {
+        if self.delays {
+            let delay_ms = incoming.delay_ms().unwrap_or(0);
+            return sink.now_ms().saturating_add(delay_ms);
+        }
         let own = incoming.ttl_ms;
         let of_queue = self.rules().and_then(|rules| rules.message_ttl_ms);
         let ttl_ms = own.into_iter().chain(of_queue).min();

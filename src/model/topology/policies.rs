@@ -7,6 +7,7 @@ use crate::model::NameKey;
 use crate::model::administration;
 use crate::model::arguments::QueueArguments;
 use crate::model::definition::ExchangeDefinition;
+use crate::model::exchange::delayed;
 use crate::model::policy::{Effective, Policy, PolicyFault, PolicyKind};
 
 impl Topology {
@@ -18,9 +19,12 @@ impl Topology {
         QueueArguments::parse(&merged).ok()
     }
 
-    /// The policies that count for a queue, unless it is gone.
+    /// The policies that count for a queue, unless it is gone. None do for that of a delayed exchange.
     pub fn policies_of_queue(&self, id: QueueId) -> Option<Effective<'_>> {
         let queue = self.queue(id)?;
+        if delayed::exchange_of(&queue.name).is_some() {
+            return None;
+        }
         let queue_type = QueueArguments::parse(&queue.arguments)
             .map(|arguments| arguments.queue_type)
             .unwrap_or_default();

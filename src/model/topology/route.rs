@@ -5,9 +5,8 @@ use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, QueueId};
 use crate::model::definition::Destination;
-use crate::model::exchange::Bindings;
-use crate::model::exchange::RouteScratch;
 use crate::model::exchange::scratch::Collector;
+use crate::model::exchange::{Bindings, RouteScratch, delayed};
 
 /// What is worth knowing of one routing besides its targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +69,15 @@ impl Topology {
             match &exchange.bindings {
                 Some(bindings) => {
                     routed.is_cacheable &= bindings.follow_keys_alone();
+                    let mark = collector.mark();
                     bindings.route(routing_keys, properties, matching, &mut collector);
+                    // What leads nowhere need not wait for it.
+                    if collector.has_found
+                        && let Some(queue) = self.delays(exchange, properties)
+                    {
+                        collector.take_back(mark);
+                        collector.add(Destination::Queue(queue));
+                    }
                 }
                 None => {
                     for id in self.named_queues(exchange, routing_keys) {
@@ -93,7 +100,19 @@ impl Topology {
         keys: &[&[u8]],
     ) -> impl Iterator<Item = QueueId> {
         let queues = &self.vhost(default_exchange.definition.vhost).queues;
-        keys.iter().filter_map(|key| queues.get(*key).copied())
+        let queues = keys.iter().filter_map(|key| queues.get(*key).copied());
+        // Those of delayed exchanges are nobody's to publish to.
+        queues.filter(|id| {
+            let queue = self.queue(*id);
+            queue.is_some_and(|queue| delayed::exchange_of(&queue.name).is_none())
+        })
+    }
+
+    /// The queue that a message waits in which an exchange is to delay.
+    fn delays(&self, exchange: &Exchange, properties: Properties<'_>) -> Option<QueueId> {
+        let (vhost, queue) = delayed::place(&exchange.definition)?;
+        delayed::delay_ms(properties)?;
+        self.queue_by_name(vhost, queue.as_str())
     }
 
     fn alternate(&self, exchange: &Exchange) -> Option<ExchangeId> {

@@ -117,6 +117,7 @@ fn request(step: &Step, topology: &Topology) -> Option<Request> {
                 durable: false,
                 auto_delete: *auto_delete,
                 internal: false,
+                owner: CoreId(0),
                 arguments: arguments(table),
             }
         }

@@ -111,6 +111,33 @@ after_each_end! {
         }
     }
 
+    fn delayed_messages_go_on_time_after_a_restart(lives: &mut Lives) {
+        let channel = lives.connect().channel();
+        channel.declare_exchange("later", "x-delayed-message", |declare| {
+            declare.durable = true;
+            declare.arguments = table(&[("x-delayed-type", text("direct"))]);
+        });
+        durable_queue(&channel, "queue");
+        channel.bind("queue", "later", "key");
+        channel.confirm_select();
+        for (ms, body) in [(3000, "later"), (1500, "sooner"), (600_000, "much later")] {
+            let delayed = persistent().with_headers(table(&[("x-delay", number(ms))]));
+            channel.publish_content("later", "key", &properties(&delayed), body.as_bytes());
+        }
+        channel.confirmed(1..=3);
+        lives.restart();
+
+        let channel = lives.connect().channel();
+        channel.consume_no_ack("queue");
+        let mut came = vec![channel.delivery().text()];
+        while came.last().is_some_and(|text| text != "later") {
+            came.push(channel.delivery().text());
+        }
+        came.dedup();
+        assert_eq!(came, ["sooner", "later"]);
+        channel.nothing_more_from("queue");
+    }
+
     fn a_queue_is_as_full_as_it_was(lives: &mut Lives) {
         let channel = lives.connect().channel();
         ruled(&channel, "count", &[("x-max-length", number(2))]);

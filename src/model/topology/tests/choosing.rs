@@ -23,6 +23,7 @@ fn exchange(name: &str, kind: ExchangeKind, table: TableWriter) -> Request {
         durable: false,
         auto_delete: false,
         internal: false,
+        owner: CoreId(0),
         arguments: arguments(table),
     }
 }
