@@ -8,7 +8,7 @@
 //! fallen ─► waiting ─► (read from the log) ─► sent ─► settled there ─► forgotten here
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
@@ -89,6 +89,11 @@ impl Shard {
                 self.dead_letters.waiting.push_front((queue, letter));
             }
         }
+        if !self.dead_letters.is_full() {
+            for id in std::mem::take(&mut self.dead_letters.held) {
+                self.look_after_at(id, self.now);
+            }
+        }
     }
 
     /// Has a letter read that only the log holds. None: it is gone.
@@ -122,22 +127,18 @@ impl Shard {
     ) {
         let letters = &mut self.dead_letters;
         letters.is_reading = false;
-        let (queues, logged) = (&mut self.queues, &self.logged);
+        let waiting = letters.waiting.iter_mut();
+        let mut wanted: HashMap<_, _> = waiting
+            .filter(|(_, letter)| letter.message.is_none())
+            .map(|(queue, letter)| ((*queue, letter.position), letter))
+            .collect();
+        let logged = &self.logged;
         self.journal
             .messages(stretch, bytes.unwrap_or(&[]), |_, message| {
                 for target in message.targets() {
-                    let Some(id) = logged.get(&target.queue) else {
-                        continue;
-                    };
-                    let mut waiting = letters.waiting.iter_mut();
-                    let wanted = waiting.find(|(queue, letter)| {
-                        queue == id
-                            && letter.position == target.position
-                            && letter.message.is_none()
-                    });
-                    if let Some((_, letter)) = wanted
-                        && find(queues, *id).is_some()
-                    {
+                    let id = logged.get(&target.queue);
+                    let letter = id.and_then(|id| wanted.get_mut(&(*id, target.position)));
+                    if let Some(letter) = letter {
                         letter.message = Some(message.store());
                     }
                 }
@@ -261,11 +262,6 @@ impl Shard {
             .pop_front_if(|(number, ..)| *number <= upto)
         {
             self.departed(queue, slot);
-        }
-        if !self.dead_letters.is_full() {
-            for id in std::mem::take(&mut self.dead_letters.held) {
-                self.look_after_at(id, self.now);
-            }
         }
     }
 }

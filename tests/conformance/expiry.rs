@@ -60,6 +60,18 @@ on_each_core_count! {
         assert_eq!(channel.drain(&queue), ["lives", "lives long"]);
     }
 
+    fn ten_thousand_go_together(broker: &Broker) {
+        const COUNT: usize = 10_000;
+        let channel = broker.connect().channel();
+        let queue = mortal(&channel, &[("x-message-ttl", number(300))]);
+        for message in 0..COUNT {
+            channel.publish("", &queue, &message.to_string());
+        }
+        for message in 0..COUNT {
+            assert_eq!(channel.delivery().text(), message.to_string());
+        }
+    }
+
     fn a_queues_time_to_live_holds_for_all_its_messages(broker: &Broker) {
         let channel = broker.connect().channel();
         let queue = mortal(&channel, &[("x-message-ttl", number(30))]);
