@@ -42,6 +42,17 @@ fn delivery_count(message: &[u8]) -> Option<AMQPValue> {
     headers.inner().get("x-delivery-count").cloned()
 }
 
+/// What comes until `last` does. What left a queue before a kill may come twice: the queue that it left didn't say so
+/// in time.
+fn came_until(channel: &Channel, last: &str) -> Vec<String> {
+    let mut came = vec![channel.delivery().text()];
+    while came.last().is_some_and(|text| text != last) {
+        came.push(channel.delivery().text());
+    }
+    came.dedup();
+    came
+}
+
 /// Takes so many deliveries and rejects them at once.
 fn reject_all(channel: &Channel, count: usize) {
     let tags: Vec<u64> = (0..count).map(|_| channel.delivery().tag()).collect();
@@ -65,12 +76,7 @@ after_each_end! {
 
         let channel = lives.connect().channel();
         channel.consume_no_ack("dead");
-        // One that went before a kill may have gone twice: the queue that it left didn't say so in time.
-        let mut gone = vec![channel.delivery().text()];
-        while gone.last().is_some_and(|text| text != "goes later") {
-            gone.push(channel.delivery().text());
-        }
-        gone.dedup();
+        let gone = came_until(&channel, "goes later");
         assert_eq!(gone, ["goes at once", "goes later"]);
         assert_eq!(channel.drain("queue"), ["stays", "goes much later"]);
     }
@@ -129,11 +135,7 @@ after_each_end! {
 
         let channel = lives.connect().channel();
         channel.consume_no_ack("queue");
-        let mut came = vec![channel.delivery().text()];
-        while came.last().is_some_and(|text| text != "later") {
-            came.push(channel.delivery().text());
-        }
-        came.dedup();
+        let came = came_until(&channel, "later");
         assert_eq!(came, ["sooner", "later"]);
         channel.nothing_more_from("queue");
     }
