@@ -15,6 +15,7 @@
 //!   every core's topology  ◄─────────────────────────────────────┘ to_replica: numbered changes
 //! ```
 
+mod addressees;
 mod batch;
 mod confirms;
 mod outbox;
@@ -22,6 +23,7 @@ mod to_catalog;
 mod to_session;
 mod to_shard;
 
+pub use addressees::Addressees;
 pub use batch::{Batch, MessageSpan, Span};
 pub use confirms::{Confirms, Verdict};
 pub use outbox::Outbox;

@@ -1,7 +1,7 @@
 //! What a core has to say to each core, itself included, since the last push.
 
-use super::Mail;
-use crate::base::{CoreId, limits};
+use super::{Mail, Publish, Publisher, ToShard};
+use crate::base::{CoreId, MessageRef, limits};
 
 /// One mail for each core.
 #[derive(Debug)]
@@ -46,6 +46,30 @@ impl Outbox {
     /// Whether so much waits for `core` that nobody should add to it who can wait.
     pub fn is_overfull(&self, core: CoreId) -> bool {
         self.mails[core.index()].size() > limits::OUTBOX_BYTES_MAX
+    }
+
+    /// Whether that is so for any core.
+    pub fn is_any_overfull(&self) -> bool {
+        self.cores().any(|core| self.is_overfull(core))
+    }
+
+    /// Writes a message for queues of `core`: `queues` is [`QueueId::to_bytes`](crate::base::QueueId::to_bytes)
+    /// of each, `confirm` the publisher's number for it or 0.
+    pub fn publish(
+        &mut self,
+        (core, queues): (CoreId, &[u8]),
+        (publisher, confirm): (Publisher, u64),
+        message: &MessageRef<'_>,
+    ) {
+        let batch = &mut self.to(core).to_shard;
+        let queues = batch.write(queues);
+        let message = batch.write_message(message);
+        batch.push(ToShard::Publish(Publish {
+            publisher,
+            confirm,
+            queues,
+            message,
+        }));
     }
 
     /// Takes what is written to `core`; `empty` takes its place.

@@ -249,7 +249,7 @@ impl Session {
             || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
             || self.fate == SocketFate::CloseNow
             || self.is_blocked()
-            || outbox.cores().any(|core| outbox.is_overfull(core));
+            || outbox.is_any_overfull();
         if waits { 0 } else { self.pace.budget(now) }
     }
 

@@ -11,8 +11,8 @@ use super::transaction::PendingPublish;
 use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
-use crate::base::{CoreId, ExchangeId, MessageRef, Name, QueueId, StoredMessage, limits};
-use crate::mail::{self, Publisher, ToShard};
+use crate::base::{ExchangeId, MessageRef, Name, StoredMessage, limits};
+use crate::mail::{Addressees, Publisher};
 use crate::model::decide::DIRECT_REPLY_TO;
 use crate::model::expiration::expiration_ms;
 use crate::model::{Topology, sender_selected};
@@ -87,18 +87,11 @@ pub(super) struct RouteCache {
     exchange: Vec<u8>,
     routing_key: Vec<u8>,
     resolved: Option<(ExchangeId, u64)>,
-    groups: Vec<Group>,
+    addressees: Addressees,
     /// The last properties that were looked through, and whether they ask for persistence.
     properties: Vec<u8>,
     persistent: bool,
     permit: PublishPermit,
-}
-
-/// The queues on one core.
-struct Group {
-    core: CoreId,
-    /// [`QueueId::to_bytes`] of each.
-    queues: Vec<u8>,
 }
 
 impl RouteCache {
@@ -374,28 +367,24 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) {
-        for index in 0..self.route.groups.len() {
-            let core = self.route.groups[index].core;
+        let publisher = Publisher::Channel {
+            session: connection.id,
+            channel: self.number,
+        };
+        for index in 0..self.route.addressees.len() {
+            let (core, _) = self.route.addressees.at(index);
             self.touch(core);
             match &mut self.mode {
                 Mode::Confirm(confirms) => confirms.sent(core, number),
                 Mode::Transaction(transaction) => transaction.confirms.sent(core, number),
                 Mode::Plain => {}
             }
-            let batch = &mut context.outbox.to(core).to_shard;
-            let queues = batch.write(&self.route.groups[index].queues);
-            let span = batch.write_message(message);
-            batch.push(ToShard::Publish(mail::Publish {
-                publisher: Publisher::Channel {
-                    session: connection.id,
-                    channel: self.number,
-                },
-                confirm: number,
-                queues,
-                message: span,
-            }));
+            let addressee = self.route.addressees.at(index);
+            context
+                .outbox
+                .publish(addressee, (publisher, number), message);
         }
-        if self.route.groups.is_empty() {
+        if self.route.addressees.is_empty() {
             if mandatory {
                 return_message(self.number, message, connection);
             }
@@ -443,12 +432,12 @@ impl Channel {
             &mut scratch.targets,
         );
         let cache = &mut self.route;
-        cache.groups.clear();
+        cache.addressees.clear();
         for &queue in &scratch.targets {
             let Some(definition) = topology.queue(queue) else {
                 continue;
             };
-            cache.add(definition.owner, queue);
+            cache.addressees.add(definition.owner, queue);
         }
         cache.resolved = None;
         if routed.is_cacheable && !has_several {
@@ -459,22 +448,6 @@ impl Channel {
             cache.routing_key.extend_from_slice(publish.routing_key);
         }
         Ok(())
-    }
-}
-
-impl RouteCache {
-    fn add(&mut self, core: CoreId, queue: QueueId) {
-        let position = self.groups.iter().position(|group| group.core == core);
-        let index = position.unwrap_or_else(|| {
-            self.groups.push(Group {
-                core,
-                queues: Vec::new(),
-            });
-            self.groups.len() - 1
-        });
-        self.groups[index]
-            .queues
-            .extend_from_slice(&queue.to_bytes());
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{CoreId, MessageRef, Name, Notices, QueueId, limits};
 use crate::log::{Located, Stretch};
-use crate::mail::{Confirms, Publish, Publisher, ToShard};
+use crate::mail::{Addressees, Confirms, Publisher};
 use crate::model::dead_letter::{Death, is_cycle, properties_of};
 use crate::model::exchange::{RouteScratch, delayed};
 use crate::model::queue::{Fallen, Letter, Reason};
@@ -36,6 +36,7 @@ pub(super) struct DeadLetters {
     held: Vec<QueueId>,
     scratch: RouteScratch,
     targets: Vec<QueueId>,
+    addressees: Addressees,
 }
 
 impl DeadLetters {
@@ -79,7 +80,7 @@ impl Shard {
 
     /// Sends the letters that wait, as far as there is room for them.
     pub(super) fn send_letters(&mut self, context: &mut ShardContext<'_>) {
-        while self.dead_letters.can_send() && !is_any_overfull(context) {
+        while self.dead_letters.can_send() && !context.outbox.is_any_overfull() {
             let Some((queue, letter)) = self.dead_letters.waiting.pop_front() else {
                 break;
             };
@@ -220,32 +221,26 @@ impl Shard {
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
-        if targets.is_empty() {
+        letters.addressees.clear();
+        for target in targets {
+            if let Some(definition) = topology.queue(*target) {
+                letters.addressees.add(definition.owner, *target);
+            }
+        }
+        if letters.addressees.is_empty() {
             return None;
         }
         let number = letter.slot.map(|_| letters.confirms.next_number());
-        let own = context.outbox.own();
-        for core in context.outbox.cores() {
-            let on_core = |target: &&QueueId| {
-                topology.queue(**target).map(|target| target.owner) == Some(core)
-            };
-            let ids = targets.iter().filter(on_core);
-            let ids: Vec<u8> = ids.flat_map(|target| target.to_bytes()).collect();
-            if ids.is_empty() {
-                continue;
-            }
+        let publisher = Publisher::DeadLetters(context.outbox.own());
+        for index in 0..letters.addressees.len() {
+            let addressee = letters.addressees.at(index);
             if let Some(number) = number {
-                letters.confirms.sent(core, number);
+                letters.confirms.sent(addressee.0, number);
             }
-            let batch = &mut context.outbox.to(core).to_shard;
-            let queues = batch.write(&ids);
-            let span = batch.write_message(&message);
-            batch.push(ToShard::Publish(Publish {
-                publisher: Publisher::DeadLetters(own),
-                confirm: number.unwrap_or(0),
-                queues,
-                message: span,
-            }));
+            let confirm = number.unwrap_or(0);
+            context
+                .outbox
+                .publish(addressee, (publisher, confirm), &message);
         }
         number
     }
@@ -254,7 +249,6 @@ impl Shard {
     pub(super) fn letters_settled(&mut self, core: CoreId, upto: u64) {
         let letters = &mut self.dead_letters;
         letters.confirms.settled(core, upto);
-        while letters.confirms.next_verdict().is_some() {}
         let upto = letters.confirms.settled_upto();
         while let Some((_, queue, slot)) = self
             .dead_letters
@@ -264,9 +258,4 @@ impl Shard {
             self.departed(queue, slot);
         }
     }
-}
-
-fn is_any_overfull(context: &ShardContext<'_>) -> bool {
-    let outbox = &context.outbox;
-    outbox.cores().any(|core| outbox.is_overfull(core))
 }

@@ -94,13 +94,8 @@ mod tests {
     fn chosen(route: impl FnOnce(&mut Chance, &mut Collector<'_>)) -> Vec<u32> {
         let mut targets = Vec::new();
         let mut scratch = RouteScratch::new();
-        scratch.begin(&targets);
-        let mut collector = Collector {
-            seen: &mut scratch.seen,
-            targets: &mut targets,
-            has_found: false,
-        };
-        route(&mut scratch.matching.chance, &mut collector);
+        let (mut collector, matching) = scratch.begin(&mut targets);
+        route(&mut matching.chance, &mut collector);
         targets.iter().map(|id| id.index).collect()
     }
 

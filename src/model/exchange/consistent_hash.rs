@@ -297,12 +297,7 @@ mod tests {
     fn choice(bindings: &ConsistentHashBindings, keys: &[&[u8]], properties: &[u8]) -> Option<u32> {
         let mut targets = Vec::new();
         let mut scratch = RouteScratch::new();
-        scratch.begin(&targets);
-        let mut collector = Collector {
-            seen: &mut scratch.seen,
-            targets: &mut targets,
-            has_found: false,
-        };
+        let (mut collector, _) = scratch.begin(&mut targets);
         bindings.route(keys, Properties::from_validated(properties), &mut collector);
         assert!(targets.len() <= 1);
         targets.first().map(|id| id.index)

@@ -179,14 +179,9 @@ mod tests {
         let bytes = properties(headers);
         let mut scratch = RouteScratch::new();
         let mut targets = Vec::new();
-        scratch.begin(&targets);
-        let mut collector = Collector {
-            seen: &mut scratch.seen,
-            targets: &mut targets,
-            has_found: false,
-        };
+        let (mut collector, matching) = scratch.begin(&mut targets);
         let properties = Properties::from_validated(&bytes);
-        bindings.route(properties, &mut scratch.matching.headers, &mut collector);
+        bindings.route(properties, &mut matching.headers, &mut collector);
         targets.len()
     }
 

@@ -30,15 +30,25 @@ impl RouteScratch {
         Self::default()
     }
 
-    /// Forgets the last message. Queues that are targets already count as seen.
-    pub(crate) fn begin(&mut self, targets: &[QueueId]) {
+    /// Forgets the last message, and collects what the next one goes to. Queues that are targets already
+    /// count as seen.
+    pub(crate) fn begin<'a>(
+        &'a mut self,
+        targets: &'a mut Vec<QueueId>,
+    ) -> (Collector<'a>, &'a mut Matching) {
         self.matching.headers.is_built = false;
         self.seen.queues.clear();
         self.seen.exchanges.clear();
         self.seen.pending.clear();
-        for target in targets {
+        for target in &*targets {
             self.seen.queues.set(target.index);
         }
+        let collector = Collector {
+            seen: &mut self.seen,
+            targets,
+            has_found: false,
+        };
+        (collector, &mut self.matching)
     }
 }
 

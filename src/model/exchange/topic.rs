@@ -239,13 +239,8 @@ mod tests {
         scratch: &mut RouteScratch,
     ) -> (BTreeSet<u32>, usize) {
         let mut targets = Vec::new();
-        scratch.begin(&targets);
-        let mut collector = Collector {
-            seen: &mut scratch.seen,
-            targets: &mut targets,
-            has_found: false,
-        };
-        let steps = bindings.route(key, &mut scratch.matching.topic, &mut collector);
+        let (mut collector, matching) = scratch.begin(&mut targets);
+        let steps = bindings.route(key, &mut matching.topic, &mut collector);
         let distinct: BTreeSet<_> = targets.iter().map(|id| id.index).collect();
         assert_eq!(distinct.len(), targets.len(), "every queue at most once");
         (distinct, steps)

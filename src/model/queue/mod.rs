@@ -128,8 +128,8 @@ impl Queue {
     /// Other limits and times hold from now on; whether they are others. Priorities and how consumers
     /// take turns stay, and when a message that is here expires. [`Queue::shorten`] is to follow.
     pub fn set_rules(&mut self, arguments: QueueArguments) -> bool {
-        let rules = Box::new(arguments);
-        let rules = (*rules != QueueArguments::default()).then_some(rules);
+        let has_any = arguments != QueueArguments::default();
+        let rules = has_any.then(|| Box::new(arguments));
         let is_changed = self.rules != rules;
         self.rules = rules;
         is_changed
@@ -206,6 +206,7 @@ impl Queue {
             true => self.ready.lane_of(priority_of(&incoming.message)),
             false => 0,
         };
+        let body_len = incoming.message.body_len() as u64;
         if keep.paged {
             let paged = Paged {
                 position,
@@ -213,7 +214,6 @@ impl Queue {
                 expires,
                 redelivered: false,
             };
-            let body_len = incoming.message.body_len() as u64;
             self.ready.push_paged(lane, paged, body_len);
         } else {
             let entry = Entry {
@@ -224,7 +224,7 @@ impl Queue {
                 redelivered: false,
                 message: incoming.stored(),
             };
-            self.ready.push(lane, entry);
+            self.ready.push(lane, entry, body_len);
         }
         self.shorten(limits::JOB_STEPS_PER_TURN);
         if expires != NEVER && expires <= sink.now_ms() {

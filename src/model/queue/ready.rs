@@ -134,9 +134,8 @@ impl Ready {
     }
 
     /// A message that came in last. There must be no pages before it.
-    pub(super) fn push(&mut self, lane: u8, entry: Entry) {
+    pub(super) fn push(&mut self, lane: u8, entry: Entry, body_len: u64) {
         self.note_expiry(lane, entry.position, entry.expires);
-        let body_len = entry.message.as_ref().body_len() as u64;
         self.bytes += entry.message.size();
         self.lane_mut(lane).push(entry);
         self.came(lane, body_len);

@@ -5,7 +5,6 @@ use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, QueueId};
 use crate::model::definition::Destination;
-use crate::model::exchange::scratch::Collector;
 use crate::model::exchange::{Bindings, RouteScratch, delayed};
 
 /// What is worth knowing of one routing besides its targets.
@@ -50,13 +49,7 @@ impl Topology {
             }
             return routed;
         }
-        scratch.begin(targets);
-        let RouteScratch { seen, matching } = scratch;
-        let mut collector = Collector {
-            seen,
-            targets,
-            has_found: false,
-        };
+        let (mut collector, matching) = scratch.begin(targets);
         collector.visit(exchange);
         for _ in 0..EXCHANGE_HOPS_MAX {
             let Some(id) = collector.seen.pending.pop() else {

@@ -53,10 +53,20 @@ fn came_until(channel: &Channel, last: &str) -> Vec<String> {
     came
 }
 
-/// Takes so many deliveries and rejects them at once.
-fn reject_all(channel: &Channel, count: usize) {
+/// So many messages that were kept in `queue`, and then rejected at once, to go to `dead`: their bodies.
+fn rejected(channel: &Channel, count: usize) -> Vec<String> {
+    durable_queue(channel, "dead");
+    ruled(channel, "queue", &dead_letters_to("dead"));
+    let bodies: Vec<String> = (0..count).map(|body| body.to_string()).collect();
+    let all: Vec<_> = bodies
+        .iter()
+        .map(|body| (persistent(), body.as_str()))
+        .collect();
+    keep_with(channel, "queue", &all);
+    channel.consume("queue");
     let tags: Vec<u64> = (0..count).map(|_| channel.delivery().tag()).collect();
     channel.nack(tags[count - 1], true, false);
+    bodies
 }
 
 after_each_end! {
@@ -160,13 +170,7 @@ after_each_end! {
         const COUNT: usize = 500;
         let connection = lives.connect();
         let channel = connection.channel();
-        durable_queue(&channel, "dead");
-        ruled(&channel, "queue", &dead_letters_to("dead"));
-        let bodies: Vec<String> = (0..COUNT).map(|body| body.to_string()).collect();
-        let all: Vec<_> = bodies.iter().map(|body| (persistent(), body.as_str())).collect();
-        keep_with(&channel, "queue", &all);
-        channel.consume("queue");
-        reject_all(&channel, COUNT);
+        let bodies = rejected(&channel, COUNT);
         while (channel.passive("dead").message_count as usize) < COUNT {}
         lives.sure(&connection, "queue");
         lives.restart();
@@ -178,13 +182,7 @@ after_each_end! {
     fn a_message_is_never_in_neither_queue(lives: &mut Lives) {
         const COUNT: usize = 2000;
         let channel = lives.connect().channel();
-        durable_queue(&channel, "dead");
-        ruled(&channel, "queue", &dead_letters_to("dead"));
-        let bodies: Vec<String> = (0..COUNT).map(|body| body.to_string()).collect();
-        let all: Vec<_> = bodies.iter().map(|body| (persistent(), body.as_str())).collect();
-        keep_with(&channel, "queue", &all);
-        channel.consume("queue");
-        reject_all(&channel, COUNT);
+        let bodies = rejected(&channel, COUNT);
         // The end comes while they are on their way.
         while channel.passive("dead").message_count == 0 {}
         lives.restart();
