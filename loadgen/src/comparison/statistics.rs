@@ -242,6 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn unpaired_rounds_of_a_thing_and_itself_differ_by_five_percent_once_in_twenty_times_at_most() {
+        for (seed, width) in [(7, 0.01), (8, 0.05), (9, 0.15)] {
+            let mut machine = Machine::new(seed, width);
+            let trials = 300;
+            let flagged = (0..trials).filter(|_| {
+                let before = machine.rounds(100.0, ROUNDS_MIN);
+                ratio_of_medians(&before, &machine.rounds(100.0, ROUNDS_MIN)).high < 0.95
+            });
+            let flagged = flagged.count();
+            assert!(flagged <= trials / 20, "{flagged} of {trials} at {width}");
+        }
+    }
+
+    #[test]
     fn what_is_slower_than_the_noise_is_found() {
         let mut machine = Machine::new(6, 0.02);
         let trials = 200;

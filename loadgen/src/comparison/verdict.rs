@@ -40,10 +40,10 @@ impl Verdict {
         };
         let (one, other) = (loss(ratio.low), loss(ratio.high));
         let (least, most) = (one.min(other), one.max(other));
-        if most <= allowed.0 {
-            Self::Fine
-        } else if rounds < ROUNDS_MIN {
+        if rounds < ROUNDS_MIN {
             Self::TooFewRounds
+        } else if most <= allowed.0 {
+            Self::Fine
         } else if least <= allowed.0 {
             Self::Inconclusive
         } else if noise.is_some_and(|noise| loss(ratio.median) <= noise) {
@@ -117,14 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn three_rounds_fail_nobodys_build() {
-        let ratio = Ratio {
-            median: 0.5,
-            low: 0.4,
-            high: 0.6,
-        };
-        let verdict = Verdict::of(Metric::Sent, &ratio, None, 3, Percent(0.05));
-        assert_eq!(verdict, Verdict::TooFewRounds);
+    fn three_rounds_fail_nobodys_build_and_say_that_nothing_is_well() {
+        for median in [0.5, 1.0] {
+            let (low, high) = (median, median);
+            let ratio = Ratio { median, low, high };
+            let verdict = Verdict::of(Metric::Sent, &ratio, None, 3, Percent(0.05));
+            assert_eq!(verdict, Verdict::TooFewRounds);
+        }
     }
 
     #[test]
