@@ -15,10 +15,12 @@
 //! consumer    acks and latencies                          confirms  unconfirmed publishes
 //! output      bytes still to write                        client    blocking handshake and calls
 //! wire        templates and the scanner                   clock
+//! comparison  suites of scenarios, two brokers compared
 //! ```
 
 mod client;
 mod clock;
+mod comparison;
 mod confirms;
 mod connection;
 mod consumer;
@@ -40,12 +42,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::comparison::Comparison;
 use crate::options::Options;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if Comparison::is_asked_for() {
+        return Comparison::main();
+    }
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {

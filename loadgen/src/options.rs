@@ -17,6 +17,7 @@ const SIZE_MAX_BYTES: usize = 512 << 20;
 /// Load generator for AMQP 0-9-1 brokers.
 #[derive(Debug, Parser)]
 #[command(name = "leveret-loadgen", version, disable_help_flag = true)]
+#[command(after_help = "Several runs: leveret-loadgen suite | compare | ab, each with --help")]
 pub(crate) struct Options {
     #[command(subcommand)]
     scenario: ScenarioOptions,
