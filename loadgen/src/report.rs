@@ -127,9 +127,8 @@ impl<'a> Reporter<'a> {
         let settings = self.settings;
         let elapsed_s = seconds(now_ns - self.start_ns);
         let counts = self.counts();
-        let producers = u64::from(settings.producers) * u64::from(settings.producer_channels);
         let consumers = u64::from(settings.consumers) * u64::from(settings.consumer_channels);
-        let sent = settings.producer_messages.map(|count| count * producers);
+        let sent = settings.messages_to_send();
         let received = sent.map(|sent| sent * settings.copies());
         let received = settings
             .consumer_messages

@@ -192,6 +192,12 @@ impl Settings {
         }
     }
 
+    /// With -C: of all producers together.
+    pub(crate) fn messages_to_send(&self) -> Option<u64> {
+        let producers = u64::from(self.producers) * u64::from(self.producer_channels);
+        self.producer_messages.map(|each| each * producers)
+    }
+
     /// Whether each message's latency is recorded, or one per read: at millions per second a
     /// histogram entry for each would make the generator the bottleneck.
     pub(crate) fn records_every_latency(&self) -> bool {

@@ -8,13 +8,11 @@ use super::axis::Axis;
 pub(super) const WIDTH: f64 = 960.0;
 pub(super) const HEIGHT: f64 = 330.0;
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = 24.0;
+const RIGHT: f64 = 44.0;
 const TOP: f64 = 52.0;
 const BOTTOM: f64 = 46.0;
 /// A line with at most so many points has them marked.
 const MARKED_MAX: usize = 40;
-/// An estimate: an SVG can't know how wide the reader's font is.
-const LEGEND_PIXELS_PER_CHAR: f64 = 6.9;
 
 /// Colours that people with colour blindness can tell apart (after Okabe and Ito), darkened for
 /// thin lines on white.
@@ -67,19 +65,19 @@ impl Chart {
         HEIGHT - BOTTOM - self.y.position(value) * (HEIGHT - TOP - BOTTOM)
     }
 
-    /// To the right of the title, last series outermost.
+    /// To the right of the title.
     fn draw_legend(&self, out: &mut String) {
-        let mut right = WIDTH - RIGHT;
-        for series in self.series.iter().rev() {
-            text(out, (right, 18.0), "end", "legend", &series.name);
-            let width = series.name.chars().count() as f64 * LEGEND_PIXELS_PER_CHAR;
-            let (from, to) = (right - width - 24.0, right - width - 6.0);
+        let width = |series: &Series| 24.0 + text_width(&series.name) + 18.0;
+        let all: f64 = self.series.iter().map(width).sum();
+        let mut left = WIDTH - RIGHT - all + 18.0;
+        for series in &self.series {
             let _ = write!(
                 out,
-                r#"<path d="M{from:.1} 14H{to:.1}" stroke="{}" stroke-width="3"/>"#,
+                r#"<path d="M{left:.1} 14h17" stroke="{}" stroke-width="3"/>"#,
                 series.color
             );
-            right = from - 16.0;
+            text(out, (left + 24.0, 18.0), "start", "legend", &series.name);
+            left += width(series);
         }
     }
 
@@ -93,7 +91,9 @@ impl Chart {
             out,
             r##"<rect x="{left:.1}" y="{TOP}" width="{width:.1}" height="{height:.1}" fill="#fbe9e0"/>"##
         );
-        text(out, (WIDTH - RIGHT - 8.0, TOP + 17.0), "end", "shade", name);
+        // Below, because latencies are high there.
+        let place = (WIDTH - RIGHT - 8.0, HEIGHT - BOTTOM - 10.0);
+        text(out, place, "end", "shade", name);
     }
 
     fn draw_grid(&self, out: &mut String) {
@@ -152,6 +152,16 @@ impl Chart {
             );
         }
     }
+}
+
+/// An estimate in pixels, on the safe side: an SVG can't know how wide the reader's font is.
+fn text_width(text: &str) -> f64 {
+    let width = |c: char| match c {
+        'i' | 'j' | 'l' | 't' | 'f' | 'r' | ' ' | '.' | '/' => 5.0,
+        'm' | 'w' | 'M' | 'W' => 12.0,
+        _ => 7.8,
+    };
+    text.chars().map(width).sum()
 }
 
 /// Text at a place; `class` is one of the page's styles.

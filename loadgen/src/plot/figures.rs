@@ -16,15 +16,21 @@ const LINEAR_UP_TO: f64 = 20.0;
 /// The name of a line, and what it shows.
 type Line<T> = (&'static str, fn(&T) -> f64);
 
+/// A name, and latencies in nanoseconds.
+type Curve = (String, Histogram<u64>);
+
 /// A run of producers and consumers.
 pub(crate) fn load(title: &str, summary: &Summary) -> Page {
     let mut charts = vec![throughput("Throughput over time", summary)];
     charts.extend(latency_over_time(summary));
     let latencies = &summary.latencies;
-    charts.extend(by_percentile(&[
-        ("consumer latency".to_owned(), latencies.consumer.clone()),
-        ("confirm latency".to_owned(), latencies.confirm.clone()),
-    ]));
+    charts.extend(by_percentile(
+        "Latency by percentile",
+        &[
+            ("consumer latency".to_owned(), latencies.consumer.clone()),
+            ("confirm latency".to_owned(), latencies.confirm.clone()),
+        ],
+    ));
     Page {
         title: title.to_owned(),
         figures: key_figures(summary),
@@ -58,7 +64,7 @@ pub(crate) fn ladder(title: &str, rungs: &[(f64, bool, &Summary)]) -> Page {
     let all: Vec<_> = rungs.iter().map(curve).collect();
     // The highest ones: those that fit the legend, and say most.
     let shown = &all[all.len().saturating_sub(COLORS.len())..];
-    charts.extend(by_percentile(shown));
+    charts.extend(by_percentile("Latency by percentile", shown));
     Page {
         title: title.to_owned(),
         figures: match sustained {
@@ -69,12 +75,13 @@ pub(crate) fn ladder(title: &str, rungs: &[(f64, bool, &Summary)]) -> Page {
     }
 }
 
-/// Latencies in nanoseconds of operations, by name, and their rates in words.
-pub(crate) fn churn(title: &str, figures: String, curves: &[(String, Histogram<u64>)]) -> Page {
+/// Curves of latencies in nanoseconds, a chart for each kind, and the rates in words.
+pub(crate) fn churn(title: &str, figures: String, kinds: &[(&str, Vec<Curve>)]) -> Page {
+    let chart = |(kind, curves): &(&str, Vec<_>)| by_percentile(kind, curves);
     Page {
         title: title.to_owned(),
         figures,
-        charts: by_percentile(curves).into_iter().collect(),
+        charts: kinds.iter().filter_map(chart).collect(),
     }
 }
 
@@ -108,8 +115,12 @@ fn key_figures(summary: &Summary) -> String {
     figures.join("  ·  ")
 }
 
-/// Each interval's value at its middle.
+/// Each interval's value at its middle; an only one from its begin to its end.
 fn over_time(samples: &[Sample], value: impl Fn(&Sample) -> Option<f64>) -> Vec<(f64, f64)> {
+    if let [sample] = samples {
+        let ends = value(sample).map(|value| [(0.0, value), (sample.time_s, value)]);
+        return ends.into_iter().flatten().collect();
+    }
     let mut begun_s = 0.0;
     let mut points = Vec::new();
     for sample in samples {
@@ -213,7 +224,7 @@ fn latency_axis(series: &[Series]) -> Axis {
     }
 }
 
-fn by_percentile(curves: &[(String, Histogram<u64>)]) -> Option<Chart> {
+fn by_percentile(title: &str, curves: &[Curve]) -> Option<Chart> {
     let series: Vec<_> = curves
         .iter()
         .filter(|(_, latencies)| !latencies.is_empty())
@@ -228,7 +239,7 @@ fn by_percentile(curves: &[(String, Histogram<u64>)]) -> Option<Chart> {
     let count = count.filter(|count| *count > 0)?;
     let y = latency_axis(&series);
     let x = ("percentile", Axis::percentile(count));
-    Some(chart_of("Latency by percentile", x, ("latency", y), series))
+    Some(chart_of(title, x, ("latency", y), series))
 }
 
 /// Latency in microseconds over 1 / (1 - quantile), as far as there are messages to tell.

@@ -330,15 +330,18 @@ impl Churn<'_> {
             format!("{} {}/s", measured.operation.name(), grouped(measured.rate))
         };
         let rates: Vec<_> = self.operations.iter().map(rate).collect();
-        let curves = |measured: &'_ Measured| {
-            let name = measured.operation.name();
-            [
-                (format!("{name} open"), measured.latencies.open.clone()),
-                (format!("{name} close"), measured.latencies.close.clone()),
-            ]
+        let curves = |of: fn(&Latencies) -> &Histogram<u64>| {
+            let curve = |measured: &Measured| {
+                let name = measured.operation.name().to_owned();
+                (name, of(&measured.latencies).clone())
+            };
+            self.operations.iter().map(curve).collect::<Vec<_>>()
         };
-        let curves: Vec<_> = self.operations.iter().flat_map(curves).collect();
-        plot::churn("Churn", rates.join("  ·  "), &curves)
+        let kinds = [
+            ("Latency of opening", curves(|latencies| &latencies.open)),
+            ("Latency of closing", curves(|latencies| &latencies.close)),
+        ];
+        plot::churn("Churn", rates.join("  ·  "), &kinds)
     }
 
     fn print(&self) {

@@ -185,10 +185,17 @@ fn is_complete(plan: Plan, settings: &Settings, run: &Run, counts: &Counts, now_
     if settings.consumer_messages.is_some() {
         return run.consumers_are_finished();
     }
+    // A producer says that it is done a moment before its last messages are counted.
+    if settings
+        .messages_to_send()
+        .is_some_and(|all| counts.sent < all)
+    {
+        return false;
+    }
     // What one queue was sent, another may get too, or nobody: so the lull counts as well.
     let lull_ns = now_ns.saturating_sub(counts.last_received_ns.max(counts.last_sent_ns));
     settings.consumers == 0
-        || (counts.received >= counts.sent * settings.copies() && counts.sent > 0)
+        || counts.received >= counts.sent * settings.copies()
         || lull_ns > DRAINED_NS
 }
 
@@ -358,4 +365,44 @@ fn spawn_workers(
 
 fn pinning_failed(core: Option<CoreId>) -> Error {
     anyhow!("cannot pin a thread on CPU {:?}", core.map(|core| core.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::tests::settings;
+
+    /// Whether a run is complete whose producer is done, 10 ms after the last message was counted.
+    fn is_over(line: &str, sent: u64, received: u64) -> bool {
+        let settings = settings(line).expect("valid");
+        let run = Run::new(0, 1, settings.consumers as usize);
+        run.producer_finished();
+        let counts = Counts {
+            sent,
+            received,
+            last_sent_ns: 1_000_000_000 * u64::from(sent > 0),
+            ..Counts::default()
+        };
+        let plan = Plan {
+            pace: BULK,
+            awaited: None,
+        };
+        is_complete(plan, &settings, &run, &counts, 1_010_000_000)
+    }
+
+    #[test]
+    fn a_run_waits_until_what_its_producers_sent_is_counted() {
+        let line = "lg throughput -C 500";
+        assert!(!is_over(line, 0, 0));
+        assert!(!is_over(line, 400, 400));
+        assert!(is_over(line, 500, 500));
+    }
+
+    #[test]
+    fn a_fanout_waits_for_every_copy() {
+        let line = "lg fanout --queues 3 -C 500";
+        assert!(!is_over(line, 500, 500));
+        assert!(!is_over(line, 500, 1_499));
+        assert!(is_over(line, 500, 1_500));
+    }
 }
