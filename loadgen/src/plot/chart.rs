@@ -51,6 +51,11 @@ impl Chart {
         self.draw_legend(out);
         self.draw_shade(out);
         self.draw_grid(out);
+        if let Some((_, name)) = self.shaded {
+            // Below, because latencies are high there.
+            let place = (WIDTH - RIGHT - 8.0, HEIGHT - BOTTOM - 10.0);
+            text(out, place, "end", "shade", name);
+        }
         for series in &self.series {
             self.draw_series(out, series);
         }
@@ -82,7 +87,7 @@ impl Chart {
     }
 
     fn draw_shade(&self, out: &mut String) {
-        let Some((from, name)) = self.shaded else {
+        let Some((from, _)) = self.shaded else {
             return;
         };
         let (left, width) = (self.x_at(from), WIDTH - RIGHT - self.x_at(from));
@@ -91,9 +96,6 @@ impl Chart {
             out,
             r##"<rect x="{left:.1}" y="{TOP}" width="{width:.1}" height="{height:.1}" fill="#fbe9e0"/>"##
         );
-        // Below, because latencies are high there.
-        let place = (WIDTH - RIGHT - 8.0, HEIGHT - BOTTOM - 10.0);
-        text(out, place, "end", "shade", name);
     }
 
     fn draw_grid(&self, out: &mut String) {

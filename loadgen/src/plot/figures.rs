@@ -10,6 +10,8 @@ use crate::report::{Percentiles, Sample, Summary};
 
 /// Points of a percentile curve in each decade.
 const POINTS_PER_DECADE: u32 = 24;
+/// The most curves of a ladder whose names fit beside a chart's title.
+const CURVES_MAX: usize = 6;
 /// Latencies further apart than this are drawn on a logarithmic scale.
 const LINEAR_UP_TO: f64 = 20.0;
 
@@ -63,7 +65,7 @@ pub(crate) fn ladder(title: &str, rungs: &[(f64, bool, &Summary)]) -> Page {
     };
     let all: Vec<_> = rungs.iter().map(curve).collect();
     // The highest ones: those that fit the legend, and say most.
-    let shown = &all[all.len().saturating_sub(COLORS.len())..];
+    let shown = &all[all.len().saturating_sub(CURVES_MAX)..];
     charts.extend(by_percentile("Latency by percentile", shown));
     Page {
         title: title.to_owned(),

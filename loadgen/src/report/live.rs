@@ -24,12 +24,9 @@ pub(crate) struct Progress {
 impl Live {
     /// With JSON on stdout, lines go to stderr.
     pub(crate) fn new(json: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(BAR_STEPS), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:36.cyan/blue} {percent:>3} %  {msg}");
-        bar.set_style(style.expect("the template is valid").progress_chars("━╸ "));
         Self {
             to_stderr: json,
-            bar,
+            bar: new_bar(),
         }
     }
 
@@ -50,10 +47,18 @@ impl Live {
     }
 
     /// Takes the bar away: what was in progress is over.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(&mut self) {
         self.bar.finish_and_clear();
-        self.bar.reset();
+        // A finished one draws no more, and one that is reset draws at once.
+        self.bar = new_bar();
     }
+}
+
+fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(BAR_STEPS), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:36.cyan/blue} {percent:>3} %  {msg}");
+    bar.set_style(style.expect("the template is valid").progress_chars("━╸ "));
+    bar
 }
 
 impl Progress {

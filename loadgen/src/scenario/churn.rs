@@ -129,7 +129,7 @@ fn coordinate(settings: &ChurnSettings, operation: Operation, shared: &Shared) {
     let interval_ns = (settings.interval_s * 1e9) as u64;
     let end_ns = start_ns + (settings.time_s * 1e9) as u64;
     let (mut last, mut last_ns) = (0, start_ns);
-    let live = Live::new(settings.json);
+    let mut live = Live::new(settings.json);
     while shared.finished.load(Relaxed) < settings.threads as usize {
         let now_ns = now_ns();
         if now_ns >= end_ns || is_interrupted() {

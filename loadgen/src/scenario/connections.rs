@@ -54,10 +54,10 @@ pub(super) fn run(settings: &ConnectionsSettings) -> Result<()> {
     let (mut clients, latencies) = open_all(settings)?;
     let opening_s = since_s(begun_ns);
     let open = resident_bytes(settings)?;
-    let live = Live::new(settings.json);
+    let mut live = Live::new(settings.json);
     live.tell(&format!("{} connections are open", clients.len()));
     let held_ns = now_ns();
-    hold(settings, &mut clients, &live);
+    hold(settings, &mut clients, &mut live);
     let held_s = since_s(held_ns);
     let held = resident_bytes(settings)?;
     let opened = clients.len();
@@ -137,7 +137,7 @@ fn open_share(
 }
 
 /// Keeps them until the time is over, each with the heartbeats that it agreed to.
-fn hold(settings: &ConnectionsSettings, clients: &mut [Client], live: &Live) {
+fn hold(settings: &ConnectionsSettings, clients: &mut [Client], live: &mut Live) {
     let start_ns = now_ns();
     let end_ns = start_ns + (settings.time_s * 1e9) as u64;
     let heartbeat_s = clients
