@@ -40,6 +40,9 @@ pub const WINDOW_BYTES_MIN: u32 = 256 * 1024;
 /// How often the window of a session may double that exhausts it and gives all of it back: to 16,384
 /// messages and 4 MiB, what a fast consumer takes while two cores wait for their CPU in turn.
 pub const WINDOW_DOUBLINGS_MAX: u32 = 4;
+/// Bytes by which one shard widens windows, of all sessions: a few fast consumers get all that helps them,
+/// and thousands of them don't fill the memory with output that waits for their sockets.
+pub const WINDOWS_WIDENED_MAX: i64 = 64 * 1024 * 1024;
 /// Bytes of output below which a session gives back the window of what it was sent.
 pub const OUTPUT_LOW_BYTES: usize = 512 * 1024;
 /// Bytes of output at which a session stops reading: its client sends requests and takes no answers.

@@ -3,6 +3,7 @@
 //! Nothing here knows AMQP's methods, a queue or a core's work; everything above may use it.
 
 pub mod alarm;
+pub mod bytes;
 pub mod id;
 pub mod limits;
 pub mod message;

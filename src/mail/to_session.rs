@@ -85,7 +85,7 @@ pub enum Ease {
     Portions,
     /// Less often as well: the queue could catch up.
     Rests,
-    /// Hardly at all: the disk has more to write than it should.
+    /// Hardly at all: the disk has more to write than it should, or the memory more to hold.
     Waits,
 }
 

@@ -22,6 +22,7 @@ mod memory;
 mod mesh;
 mod monitor;
 mod nap;
+mod patience;
 mod placement;
 mod ready;
 mod recover;

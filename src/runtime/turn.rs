@@ -8,7 +8,7 @@
 //!
 //! Batching comes from running at one's own pace: take all that is there, do it, flush once. Turns
 //! follow each other while there is work, with a pass of glommio's reactor every [`STRETCH`]. When the
-//! work runs out the core first looks on for a while ([`SPIN`]), since a park and a wake cost more than
+//! work runs out the core first looks on for a while ([`Patience`]), since a park and a wake cost more than
 //! that, then arms its sockets and parks; at once while a commit is under way, since the kernel needs
 //! the CPU to end it.
 
@@ -26,6 +26,7 @@ use super::disk::Disk;
 use super::listener::Listeners;
 use super::mesh::Links;
 use super::nap::Nap;
+use super::patience::Patience;
 use super::ready::{ReadyList, Token};
 use super::socket::{Attempt, Sockets};
 use crate::base::{Alarms, Time, limits};
@@ -36,8 +37,6 @@ use crate::broker::{Core, SessionIndex, SocketFate};
 const STRETCH: Duration = Duration::from_micros(200);
 /// The same while a commit is under way: the reactor alone sees that it is done.
 const STRETCH_OF_COMMIT: Duration = Duration::from_micros(50);
-/// How long a core without work looks on before it parks. A park and a wake cost about as much.
-const SPIN: Duration = Duration::from_micros(50);
 /// A socket without bytes for so long is left to the ring even by a busy core, which looks there only
 /// once in a [`STRETCH`]: the client was not waiting for us.
 const QUIET: Duration = Duration::from_millis(1);
@@ -49,6 +48,11 @@ const RECHECK: Duration = Duration::from_millis(1);
 const BATCHES_PER_TURN: usize = 16;
 /// Bytes read from all sockets in a turn, if no single read brings more.
 const BYTES_PER_TURN: usize = 2 * limits::LANDING_BYTES;
+/// Bytes read in a round of all sockets that have some. Each gets its share: a thousand publishers that
+/// are read a landing buffer each make more output at a time than consumers' sockets and caches take.
+const BYTES_PER_ROUND: usize = 32 * limits::LANDING_BYTES;
+/// Less than this at a time would only multiply system calls.
+const PORTION_MIN: usize = 32 * 1024;
 /// Reads from one socket in a turn: the rest of a large body, and what follows it.
 const READS_PER_SOCKET: usize = 4;
 /// Parts of an output handed to the kernel at once.
@@ -80,8 +84,7 @@ pub(crate) struct Turn {
     now: Time,
     /// When a turn last found something to do.
     last_work: Time,
-    /// [`SPIN`], or zero where spinning takes the CPU from another executor.
-    spin: Duration,
+    patience: Patience,
     /// The core is about to park: every socket is to be armed.
     dozing: bool,
     /// One landing buffer for all sockets.
@@ -131,7 +134,7 @@ impl Turn {
             clock,
             now,
             last_work: now,
-            spin: if spins { SPIN } else { Duration::ZERO },
+            patience: Patience::new(spins),
             dozing: false,
             landing: vec![0; limits::LANDING_BYTES].into_boxed_slice(),
             polled: VecDeque::new(),
@@ -188,9 +191,10 @@ impl Turn {
             let looked_on = self.now.since(self.last_work);
             self.read_clocks();
             if worked || self.core.has_work() {
+                self.patience.heard_after(looked_on);
                 self.last_work = self.now;
                 self.dozing = false;
-            } else if looked_on >= self.spin || self.disk.is_urgent() {
+            } else if looked_on >= self.patience.span() || self.disk.is_urgent() {
                 if self.dozing {
                     return Pause::Park(self.wake_time());
                 }
@@ -332,6 +336,8 @@ impl Turn {
             self.pause(token);
             return 0;
         }
+        let share = BYTES_PER_ROUND / (self.polled.len() + 1);
+        let budget = budget.min(share.max(PORTION_MIN));
         let mut total = 0;
         for _ in 0..READS_PER_SOCKET {
             let Some(socket) = self.sockets.by_token(token) else {

@@ -22,7 +22,7 @@ const BUDGET_MIN: usize = 16 * 1024;
 const REST_MIN: Duration = Duration::from_micros(20);
 /// A session that is eased for long is still read [`BUDGET_MIN`] each so often: 32 MB/s.
 const REST_MAX: Duration = Duration::from_micros(500);
-/// A session that waits for the disk is read once in so long, and if that is not enough, once in
+/// A session that waits for the disk or for memory is read once in so long, and if that is not enough, once in
 /// [`WAIT_MAX`]: 16 GB/s of a thousand sessions become 256 MB/s.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 const WAIT_MAX: Duration = Duration::from_millis(64);

@@ -11,6 +11,7 @@ use super::transaction::PendingPublish;
 use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
+use crate::base::bytes::same;
 use crate::base::{ExchangeId, MessageRef, Name, StoredMessage, limits};
 use crate::mail::{Addressees, Publisher};
 use crate::model::decide::DIRECT_REPLY_TO;
@@ -98,8 +99,8 @@ impl RouteCache {
     #[inline]
     fn holds(&self, publish: &Publish<'_>, topology: &Topology) -> bool {
         self.resolved.is_some_and(|(exchange, revision)| {
-            self.routing_key == publish.routing_key
-                && self.exchange == publish.exchange
+            same(&self.routing_key, publish.routing_key)
+                && same(&self.exchange, publish.exchange)
                 && topology.revision(exchange) == revision
         })
     }
@@ -112,7 +113,7 @@ impl RouteCache {
         properties: &[u8],
         connection: &Connection,
     ) -> Result<bool, AmqpError> {
-        if self.properties.is_empty() || self.properties != properties {
+        if self.properties.is_empty() || !same(&self.properties, properties) {
             properties::validate(properties)?;
             let validated = Properties::from_validated(properties);
             check_user_id(validated, connection)?;

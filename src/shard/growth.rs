@@ -5,6 +5,9 @@
 //! would work off within [`Growth::CATCH_UP_SAMPLES`] at the pace they have shown is there because
 //! publishers take what the drain needs: they rest as well. A larger one means that the consumers are
 //! slow for a reason of their own, and the queue takes what comes.
+//!
+//! A thousand queues with a small backlog each are a large one: where all of them together take up much of
+//! the memory, publishers wait for the drain of their queues at once, and for longer.
 
 use std::time::Duration;
 
@@ -25,17 +28,30 @@ impl Growth {
     const SAMPLE: Duration = Duration::from_millis(10);
     /// 100 ms worth of drain.
     const CATCH_UP_SAMPLES: usize = 10;
+    /// A second's worth.
+    const CATCH_UP_SAMPLES_OF_MANY: usize = 100;
     /// The peak fades by half in about 0.7 times so many samples: a second.
     const FADE: u32 = 128;
     /// A backlog that is no reason to do anything.
     const BACKLOG: usize = 2048;
+    /// The same where many queues have one, so that together they take up much of the memory.
+    const BACKLOG_OF_MANY: usize = 64;
 
-    /// Whether and how those who publish should be read less.
-    pub(super) fn eases(&self, now: Time, backlog: usize) -> Option<Ease> {
-        if backlog <= Self::BACKLOG {
+    /// Whether and how those who publish should be read less. `crowded`: the messages of all queues take up
+    /// much of the memory.
+    pub(super) fn eases(&self, now: Time, backlog: usize, crowded: bool) -> Option<Ease> {
+        let harmless = match crowded {
+            true => Self::BACKLOG_OF_MANY,
+            false => Self::BACKLOG,
+        };
+        let (samples, how) = match crowded {
+            true => (Self::CATCH_UP_SAMPLES_OF_MANY, Ease::Waits),
+            false => (Self::CATCH_UP_SAMPLES, Ease::Rests),
+        };
+        if backlog <= harmless {
             None
-        } else if backlog < self.peak as usize * Self::CATCH_UP_SAMPLES {
-            Some(Ease::Rests)
+        } else if backlog < self.peak as usize * samples {
+            Some(how)
         } else {
             let drains = self.delivered > 0 && now.since(self.since) < 2 * Self::SAMPLE;
             drains.then_some(Ease::Portions)
@@ -83,22 +99,32 @@ mod tests {
     fn a_backlog_that_fast_consumers_could_work_off_makes_publishers_rest() {
         let mut growth = Growth::default();
         let now = drained(&mut growth, Time(0), 50, 1000);
-        assert_eq!(growth.eases(now, 1000), None, "that is no backlog");
-        assert_eq!(growth.eases(now, 50_000), Some(Ease::Rests));
+        assert_eq!(growth.eases(now, 1000, false), None, "that is no backlog");
+        assert_eq!(growth.eases(now, 50_000, false), Some(Ease::Rests));
         assert_eq!(
-            growth.eases(now, 200_000),
+            growth.eases(now, 200_000, false),
             Some(Ease::Portions),
             "that takes them too long"
         );
     }
 
     #[test]
+    fn in_a_crowd_a_small_backlog_makes_publishers_wait_unless_consumers_are_slow() {
+        let mut growth = Growth::default();
+        let now = drained(&mut growth, Time(0), 50, 1);
+        assert_eq!(growth.eases(now, 64, true), None, "that is no backlog");
+        assert_eq!(growth.eases(now, 500, true), Some(Ease::Waits));
+        assert_eq!(growth.eases(now, 500, false), None);
+        assert_eq!(growth.eases(now, 5000, true), Some(Ease::Portions));
+    }
+
+    #[test]
     fn a_queue_with_slow_consumers_takes_what_comes() {
         let mut growth = Growth::default();
         let now = drained(&mut growth, Time(0), 50, 2);
-        assert_eq!(growth.eases(now, 10_000), Some(Ease::Portions));
+        assert_eq!(growth.eases(now, 10_000, false), Some(Ease::Portions));
         assert_eq!(
-            growth.eases(now + 100 * MS, 10_000),
+            growth.eases(now + 100 * MS, 10_000, false),
             None,
             "they have stopped"
         );
@@ -106,6 +132,6 @@ mod tests {
 
     #[test]
     fn nobody_rests_for_a_queue_that_never_delivered() {
-        assert_eq!(Growth::default().eases(Time(1), 1_000_000), None);
+        assert_eq!(Growth::default().eases(Time(1), 1_000_000, false), None);
     }
 }

@@ -10,6 +10,8 @@ use crate::model::queue::{Consumer, Sink};
 #[derive(Default)]
 pub(super) struct Links {
     by_core: Vec<Vec<Link>>,
+    /// Bytes by which windows were widened, of all sessions.
+    widened: i64,
     /// Sessions that were told to ease in this batch: once is enough.
     eased: Option<SessionId>,
 }
@@ -43,6 +45,7 @@ impl Links {
         }
         let link = &mut links[index];
         if link.generation != session.generation {
+            self.widened -= link.widened();
             *link = Link {
                 generation: session.generation,
                 messages: limits::WINDOW_MESSAGES_MIN,
@@ -85,16 +88,21 @@ impl Links {
         messages: u32,
         bytes: u32,
     ) -> Vec<(QueueId, u32)> {
+        let may_widen = self.widened < limits::WINDOWS_WIDENED_MAX;
         let link = self.link(session);
         link.departed += u64::from(messages);
         link.messages += messages;
         link.bytes += i64::from(bytes);
-        if !link.waiting.is_empty() && link.doublings < limits::WINDOW_DOUBLINGS_MAX {
+        let waiting = std::mem::take(&mut link.waiting);
+        if !waiting.is_empty() && may_widen && link.doublings < limits::WINDOW_DOUBLINGS_MAX {
+            let before = link.widened();
             link.messages += limits::WINDOW_MESSAGES_MIN << link.doublings;
-            link.bytes += i64::from(limits::WINDOW_BYTES_MIN) << link.doublings;
             link.doublings += 1;
+            let more = link.widened() - before;
+            link.bytes += more;
+            self.widened += more;
         }
-        std::mem::take(&mut link.waiting)
+        waiting
     }
 
     /// Asks a publisher to be read a little slower.
@@ -118,6 +126,17 @@ impl Links {
         let link = self.link(session);
         link.waiting = Vec::new();
         link.departing = VecDeque::new();
+        let widened = link.widened();
+        link.doublings = 0;
+        self.widened -= widened;
+    }
+}
+
+impl Link {
+    /// Bytes by which its window was widened.
+    fn widened(&self) -> i64 {
+        (i64::from(limits::WINDOW_BYTES_MIN) << self.doublings)
+            - i64::from(limits::WINDOW_BYTES_MIN)
     }
 }
 

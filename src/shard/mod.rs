@@ -245,6 +245,7 @@ impl Shard {
         let (ids, _) = batch.bytes(publish.queues).as_chunks::<8>();
         let persistent = publish.message.persistent();
         let is_full = self.resident > limits::RESIDENT_BYTES_MAX;
+        let is_crowded = self.resident > limits::RESIDENT_BYTES_MAX / 4;
         let lsn = self.journal.upcoming_lsn();
         let (mut ease, mut is_refused) = (None, false);
         let now_ms = self.now_ms();
@@ -263,7 +264,8 @@ impl Shard {
             let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
             let admitted = owned.queue.publish(&mut incoming, keep, &mut sink);
             owned.growth.departed(self.now, sink.delivered);
-            ease = ease.max(owned.growth.eases(self.now, owned.queue.ready_count()));
+            let backlog = owned.queue.ready_count();
+            ease = ease.max(owned.growth.eases(self.now, backlog, is_crowded));
             owned.account(&mut self.resident);
             match admitted {
                 Admitted::Taken { position, expires } => {

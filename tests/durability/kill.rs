@@ -1,8 +1,8 @@
 //! `kill -9` under full confirm load, again and again on the same data directory and port.
 //!
 //! A cycle: publishers fill four queues with confirms, consumers empty two of them, the process dies 50 to 500 ms
-//! later, and the next one's queues are read to their end and compared with the ledger. One drain in four gives
-//! everything back, so that some messages are recovered several times.
+//! after the first confirm, and the next one's queues are read to their end and compared with the ledger. One drain in
+//! four gives everything back, so that some messages are recovered several times.
 //!
 //! `LEVERET_KILL_CYCLES` (10) says how often, `LEVERET_KILL_SEED` repeats a run's choices as far as time allows.
 
@@ -28,6 +28,8 @@ const ROUTES: u32 = 16;
 const PREFETCH: u16 = 2000;
 /// Deliveries that a consumer never acknowledges, at the end of what it has.
 const UNACKNOWLEDGED: u64 = 64;
+/// How long a sync may take on a disk that others use as well.
+const FIRST_CONFIRM: Duration = Duration::from_secs(30);
 
 #[test]
 fn kills_under_load_on_1_core() {
@@ -209,14 +211,17 @@ impl Run {
         let consumers: Vec<_> = consumers
             .map(|queue| Consumer::new(address, queue, PREFETCH))
             .collect();
-        // All are logged in: from here on the load is full.
         let (tell, ended) = channel();
+        let (tell_confirmed, confirmed) = channel();
         let start = Instant::now();
         let publishers = publishers.into_iter().map(|publisher| {
-            let tell = tell.clone();
+            let (tell, tell_confirmed) = (tell.clone(), tell_confirmed.clone());
             thread::spawn(move || {
-                let published = publisher.run(&AtomicBool::new(false), |_| {});
-                // Nobody listens once the process was killed.
+                let confirmed = |count| {
+                    // Nobody listens once the process was killed.
+                    let _ = tell_confirmed.send(count);
+                };
+                let published = publisher.run(&AtomicBool::new(false), confirmed);
                 let _ = tell.send(published.end.clone());
                 published
             })
@@ -227,9 +232,13 @@ impl Run {
             thread::spawn(move || consume(consumer, &tell))
         });
         let consumers: Vec<_> = consumers.collect();
+        // From the first confirm on the load is full, however slow the disk: a kill always has something to lose.
+        confirmed
+            .recv_timeout(FIRST_CONFIRM)
+            .expect("a message is confirmed");
         let too_early = ended.recv_timeout(delay);
         assert!(too_early.is_err(), "before the kill: {too_early:?}");
-        drop(ended);
+        drop((ended, confirmed));
         self.totals.under_load += start.elapsed();
         broker.kill();
         let mut was_confirmed = [false; QUEUES.len()];
