@@ -10,8 +10,9 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use anyhow::{Context, Result, bail};
 use thiserror::Error;
 
-use crate::uri::Uri;
-use crate::wire::{self, PROTOCOL_HEADER, WireError};
+use crate::options::Broker;
+use crate::stream::Stream;
+use crate::wire::{self, HEARTBEAT_FRAME, PROTOCOL_HEADER, WireError};
 
 /// The longest a broker may take to accept a connection or to answer one method.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,7 +45,7 @@ pub(crate) enum ClientError {
 /// A connection that is logged in.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     received: Vec<u8>,
     tuned: Tuned,
 }
@@ -60,19 +61,19 @@ pub(crate) struct Tuned {
 
 impl Client {
     /// Connects and logs in; with `core`, to that core of a Leveret broker.
-    pub(crate) fn connect(uri: &Uri, core: Option<u32>) -> Result<Self> {
+    pub(crate) fn connect(broker: &Broker, core: Option<u32>) -> Result<Self> {
         let Some(wanted) = core else {
-            let (client, _) = Self::reach(uri)?;
-            return client.log_in(uri);
+            let (client, _) = Self::reach(broker)?;
+            return client.log_in(broker);
         };
         for _ in 0..CORE_TRIES {
             // The kernel picks the core by a hash of the addresses: another source port, another core.
-            let (client, start) = Self::reach(uri)?;
+            let (client, start) = Self::reach(broker)?;
             match announced_core(&start.server_properties) {
                 None => bail!(
-                    "the server at {uri} announces no leveret_core: it is not a Leveret broker"
+                    "the server at {broker} announces no leveret_core: it is not a Leveret broker"
                 ),
-                Some(core) if core == i64::from(wanted) => return client.log_in(uri),
+                Some(core) if core == i64::from(wanted) => return client.log_in(broker),
                 Some(_) => {}
             }
         }
@@ -82,7 +83,8 @@ impl Client {
     }
 
     /// Up to connection.start.
-    fn reach(uri: &Uri) -> Result<(Self, connection::Start)> {
+    fn reach(broker: &Broker) -> Result<(Self, connection::Start)> {
+        let uri = &broker.uri;
         let address = (uri.host.as_str(), uri.port);
         let mut failure = None;
         let addresses = address
@@ -91,7 +93,7 @@ impl Client {
         for address in addresses {
             match TcpStream::connect_timeout(&address, ANSWER_TIMEOUT) {
                 Ok(stream) => {
-                    return Self::greet(stream)
+                    return Self::greet(stream, broker)
                         .with_context(|| format!("handshake with {uri} failed"));
                 }
                 Err(error) => failure = Some(error),
@@ -101,10 +103,14 @@ impl Client {
         Err(failure).with_context(|| format!("cannot connect to {}:{}", uri.host, uri.port))
     }
 
-    fn greet(stream: TcpStream) -> Result<(Self, connection::Start)> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    fn greet(socket: TcpStream, broker: &Broker) -> Result<(Self, connection::Start)> {
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        let stream = match &broker.tls {
+            Some(config) => Stream::secured(socket, config, &broker.uri.host)?,
+            None => Stream::plain(socket),
+        };
         let tuned = Tuned {
             channel_max: 0,
             frame_max: 0,
@@ -122,7 +128,8 @@ impl Client {
         }
     }
 
-    fn log_in(mut self, uri: &Uri) -> Result<Self> {
+    fn log_in(mut self, broker: &Broker) -> Result<Self> {
+        let uri = &broker.uri;
         let response = format!("\0{}\0{}", uri.user, uri.password);
         let start_ok = connection::StartOk {
             client_properties: client_properties(),
@@ -187,12 +194,21 @@ impl Client {
             "the server allows {most} channels per connection, not {count}"
         );
         for number in 1..=count {
-            self.call(
-                number,
-                AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
-            )?;
+            self.open_channel(number)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn open_channel(&mut self, number: u16) -> Result<(), ClientError> {
+        let open = AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}));
+        self.call(number, open).map(drop)
+    }
+
+    /// Says that we live.
+    pub(crate) fn send_heartbeat(&mut self) -> Result<(), ClientError> {
+        self.stream
+            .write_all(&HEARTBEAT_FRAME)
+            .map_err(ClientError::Io)
     }
 
     /// Sends a method and waits for its answer.
@@ -212,26 +228,32 @@ impl Client {
     }
 
     /// Closes the connection in the orderly way. Failures don't matter any more.
-    pub(crate) fn close(mut self) {
+    pub(crate) fn close(self) {
+        let _ = self.close_and_wait();
+    }
+
+    /// Closes the connection and waits for the server's agreement.
+    pub(crate) fn close_and_wait(mut self) -> Result<(), ClientError> {
         let close = connection::Close {
             reply_code: 200,
             reply_text: "bye".into(),
             class_id: 0,
             method_id: 0,
         };
-        let _ = self.call(
+        self.call(
             0,
             AMQPClass::Connection(connection::AMQPMethod::Close(close)),
-        );
+        )
+        .map(drop)
     }
 
     /// Hands the socket over to the event loop.
-    pub(crate) fn into_stream(self) -> Result<TcpStream> {
+    pub(crate) fn into_stream(self) -> Result<Stream<TcpStream>> {
         anyhow::ensure!(
             self.received.is_empty(),
             "the server sent frames that nobody asked for"
         );
-        self.stream.set_nonblocking(true)?;
+        self.stream.socket().set_nonblocking(true)?;
         Ok(self.stream)
     }
 

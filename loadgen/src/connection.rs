@@ -3,7 +3,7 @@
 //! A turn does one read and one write at most, so that neither side of a thread starves the
 //! other: a publisher whose socket always takes more would otherwise never let a consumer read.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -15,6 +15,7 @@ use crate::output::Output;
 use crate::producer::Producer;
 use crate::run::Run;
 use crate::stats::Tally;
+use crate::stream::Stream;
 use crate::wire::{self, FrameSink, HEARTBEAT_FRAME, Scanner};
 
 /// Acks that a broker may leave unread before we stop reading its deliveries.
@@ -41,7 +42,7 @@ enum State {
 /// One non-blocking connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream<TcpStream>,
     role: Role,
     state: State,
     /// Whether a finished -C or -D was reported.
@@ -62,7 +63,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// `heartbeat_s` is the negotiated one, 0 for none.
     pub(crate) fn new(
-        stream: std::net::TcpStream,
+        stream: Stream<std::net::TcpStream>,
         role: Role,
         scanner: Scanner,
         heartbeat_s: u16,
@@ -72,7 +73,7 @@ impl Connection {
             seconds => u64::from(seconds) * 1_000_000_000,
         };
         Self {
-            stream: TcpStream::from_std(stream),
+            stream: stream.map_socket(TcpStream::from_std),
             role,
             state: State::Waiting,
             finished: false,
@@ -123,7 +124,7 @@ impl Connection {
             State::Waiting => return 0,
             State::Running | State::Closing => {}
         }
-        if self.writable && !self.output.is_empty() {
+        if self.writable && (!self.output.is_empty() || self.stream.holds_output()) {
             return 0;
         }
         let heartbeat = match self.writable {
@@ -236,7 +237,7 @@ impl Connection {
             Ok(0) => bail!("the server closed the socket without a word"),
             Ok(count) => {
                 // A short read emptied the socket: the next bytes make epoll report it again.
-                self.readable = count == room.len();
+                self.readable = count == room.len() || self.stream.reads_in_parts();
                 return Ok(count);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
@@ -254,13 +255,17 @@ impl Connection {
         {
             tally.sent += producer.fill(now_ns, &mut self.output);
         }
-        if self.output.is_empty() {
+        if self.output.is_empty() && !self.stream.holds_output() {
             if now_ns.saturating_sub(self.last_write_ns) < self.heartbeat_ns / 2 {
                 return Ok(());
             }
             self.output.control().extend_from_slice(&HEARTBEAT_FRAME);
         }
-        match self.output.write_once(&mut self.stream) {
+        let written = match self.output.is_empty() {
+            true => self.stream.flush(),
+            false => self.output.write_once(&mut self.stream),
+        };
+        match written {
             Ok(()) => self.last_write_ns = now_ns,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

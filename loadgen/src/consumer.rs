@@ -82,13 +82,14 @@ impl Consumer {
     /// How many deliveries may be taken now.
     pub(crate) fn allowance(&self, now_ns: u64) -> u64 {
         let left = self.limit - self.received;
-        self.schedule
-            .map_or(left, |schedule| schedule.due(now_ns, self.received, left))
+        let schedule = self.schedule.as_ref();
+        schedule.map_or(left, |schedule| schedule.due(now_ns, self.received, left))
     }
 
     /// With a consumer rate: when the next delivery may be taken.
     pub(crate) fn next_due_ns(&self) -> Option<u64> {
         self.schedule
+            .as_ref()
             .filter(|_| !self.is_done())
             .map(|schedule| schedule.due_at_ns(self.received))
     }

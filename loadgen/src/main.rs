@@ -6,16 +6,17 @@
 //! much as it can. The map of the house, top down:
 //!
 //! ```text
-//! options     the command line, PerfTest's letters        uri       amqp://...
+//! options     the command line, PerfTest's letters        uri       amqp://..., amqps://...
 //! scenario    a run from beginning to end                 topology  exchange and queues of a run
-//!   throughput, latency                                   report    live lines, summary, JSON
+//!   throughput, latency, fanout, queues, backlog          report    live lines, summary, JSON, CSV, HDR log
+//!   churn, connections                                    plot      SVG and HTML
 //! worker      a thread: an epoll loop                     run       what the threads share
 //! connection  one socket's turn: a read, a write          stats     counters and histograms
 //! producer    allowances and stamps                       schedule  open-loop due times
 //! consumer    acks and latencies                          confirms  unconfirmed publishes
 //! output      bytes still to write                        client    blocking handshake and calls
-//! wire        templates and the scanner                   clock
-//! comparison  suites of scenarios, two brokers compared
+//! stream      a socket, plain or under TLS                clock, limits
+//! wire        templates and the scanner                   comparison  suites of scenarios, two brokers compared
 //! ```
 
 mod client;
@@ -24,14 +25,17 @@ mod comparison;
 mod confirms;
 mod connection;
 mod consumer;
+mod limits;
 mod options;
 mod output;
+mod plot;
 mod producer;
 mod report;
 mod run;
 mod scenario;
 mod schedule;
 mod stats;
+mod stream;
 mod topology;
 mod uri;
 mod wire;
@@ -39,7 +43,6 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::comparison::Comparison;
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
     if Comparison::is_asked_for() {
         return Comparison::main();
     }
-    let options = match Options::try_parse() {
+    let options = match Options::parse_line(std::env::args_os()) {
         Ok(options) => options,
         Err(error) => {
             let _ = error.print();
@@ -67,10 +70,12 @@ fn main() -> ExitCode {
             };
         }
     };
-    match options
-        .into_settings()
-        .and_then(|settings| scenario::run(&settings))
-    {
+    let ran = options.into_command().and_then(|command| {
+        run::catch_signals()?;
+        limits::raise_open_files();
+        scenario::run(&command)
+    });
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leveret-loadgen: {error:#}");

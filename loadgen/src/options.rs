@@ -1,18 +1,29 @@
-//! The command line, in PerfTest's letters, and the settings that the rest of the house sees.
+//! The command line, in PerfTest's letters.
 //!
 //! Options are what the user typed; [`Settings`] are what is meant: defaults filled in, patterns
-//! expanded, contradictions refused. Only this file knows the former.
+//! expanded, contradictions refused. Only this room knows the former.
 
-use anyhow::{Result, ensure};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use serde::{Serialize, Serializer};
+mod broker;
+mod churn;
+mod connections;
+mod letters;
+mod load;
+mod settings;
+mod values;
 
-use crate::uri::Uri;
+use std::ffi::OsString;
 
-/// The longest exchange, queue or routing key name that AMQP can carry.
-const NAME_MAX_BYTES: usize = 255;
-/// The largest message the generator sends; RabbitMQ's own limit.
-const SIZE_MAX_BYTES: usize = 512 << 20;
+use anyhow::Result;
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub(crate) use broker::Broker;
+pub(crate) use churn::{ChurnSettings, Operation};
+pub(crate) use connections::ConnectionsSettings;
+pub(crate) use settings::{Ladder, Scenario, Settings};
+
+use churn::ChurnOptions;
+use connections::ConnectionsOptions;
+use load::LoadOptions;
 
 /// Load generator for AMQP 0-9-1 brokers.
 #[derive(Debug, Parser)]
@@ -33,332 +44,122 @@ enum ScenarioOptions {
     Throughput(LoadOptions),
     /// A fixed rate from a busy-polling generator (default 20000 msg/s of 64 bytes): latencies without its own wake-ups
     #[command(disable_help_flag = true)]
-    Latency(LoadOptions),
+    Latency(LatencyOptions),
+    /// One producer, a fanout exchange, many queues with a consumer each (default 10 queues, 100 bytes)
+    #[command(disable_help_flag = true)]
+    Fanout(FanoutOptions),
+    /// Many queues, a producer and a consumer each (default 1000 queues over 10 + 10 connections, 100 bytes)
+    #[command(disable_help_flag = true)]
+    Queues(QueuesOptions),
+    /// Fill a queue with -C messages (default 1000000 of 100 bytes, confirmed), then drain it: the rate of each
+    #[command(disable_help_flag = true)]
+    Backlog(LoadOptions),
+    /// Open and close connections, channels or queues, one after the other: how many per second, how long each takes
+    #[command(disable_help_flag = true)]
+    Churn(ChurnOptions),
+    /// Open many connections that do nothing, hold them, and see whether all live
+    #[command(disable_help_flag = true)]
+    Connections(ConnectionsOptions),
 }
 
 #[derive(Args, Debug)]
-struct LoadOptions {
-    /// Broker to connect to
-    #[arg(
-        short = 'h',
-        long,
-        default_value = "amqp://guest:guest@127.0.0.1:5672/"
-    )]
-    uri: Uri,
-    /// Producers, a connection each
-    #[arg(short = 'x', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=100_000))]
-    producers: u32,
-    /// Consumers, a connection each
-    #[arg(short = 'y', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=100_000))]
-    consumers: u32,
-    /// Channels per producer; each is a producer of its own
-    #[arg(short = 'X', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    producer_channel_count: u16,
-    /// Channels per consumer; each is a consumer of its own
-    #[arg(short = 'Y', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    consumer_channel_count: u16,
-    /// Queue
-    #[arg(short = 'u', long, default_value = "leveret-loadgen")]
-    queue: String,
-    /// Many queues: a name with %d in it
-    #[arg(long, requires = "queue_pattern_to", conflicts_with = "queue")]
-    queue_pattern: Option<String>,
-    /// First number of the pattern
-    #[arg(long, default_value_t = 1, requires = "queue_pattern")]
-    queue_pattern_from: u32,
-    /// Last number of the pattern
-    #[arg(long, requires = "queue_pattern")]
-    queue_pattern_to: Option<u32>,
-    /// Exchange to declare, bind and publish to [default: the default exchange]
-    #[arg(short = 'e', long, default_value = "", hide_default_value = true)]
-    exchange: String,
-    /// Type of the exchange
-    #[arg(short = 't', long = "type", default_value = "direct")]
-    exchange_type: String,
-    /// Routing key, also for binding [default: the queue's name]
-    #[arg(short = 'k', long)]
-    routing_key: Option<String>,
-    /// Message size in bytes [default: 16, latency 64]
-    #[arg(short = 's', long)]
-    size: Option<usize>,
-    /// Run time in seconds [default: until -C and -D are reached, or for ever]
-    #[arg(short = 'z', long)]
-    time: Option<f64>,
-    /// Messages per second per producer, 0 for no limit [default: 0, latency 20000]
-    #[arg(short = 'r', long)]
-    rate: Option<f64>,
-    /// Messages per second per consumer, 0 for no limit
-    #[arg(short = 'R', long, default_value_t = 0.0)]
-    consumer_rate: f64,
-    /// Publisher confirms, with at most this many unconfirmed per channel
-    #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    confirm: Option<u32>,
-    /// Prefetch of each consumer, 0 for no limit
-    #[arg(short = 'q', long, default_value_t = 0)]
-    qos: u16,
-    /// Acknowledge every n messages, with multiple=true
-    #[arg(short = 'A', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    multi_ack_every: u32,
-    /// Consume without acknowledgements
-    #[arg(short = 'a', long)]
-    autoack: bool,
-    /// Messages per producer
-    #[arg(short = 'C', long)]
-    pmessages: Option<u64>,
-    /// Messages per consumer
-    #[arg(short = 'D', long)]
-    cmessages: Option<u64>,
-    /// Message flags, repeatable
-    #[arg(short = 'f', long = "flag")]
-    flags: Vec<Flag>,
-    /// Exchange and queues are there already: only check, neither purge nor delete
-    #[arg(short = 'p', long)]
-    predeclared: bool,
-    /// Leave the exchange and the queues in place at the end
-    #[arg(long)]
-    keep: bool,
-    /// Seconds between live lines
-    #[arg(short = 'i', long, default_value_t = 1.0)]
-    interval: f64,
-    /// One JSON object on stdout at the end; live lines go to stderr
-    #[arg(long)]
-    json: bool,
-    /// CPUs to pin one thread each on, such as 1 or 0,2-3 [default: one thread, not pinned]
-    #[arg(long, value_parser = parse_cores, default_value = "", hide_default_value = true)]
-    cores: Cores,
-    /// Reconnect until the producers are on this core of a Leveret broker
-    #[arg(long)]
-    producer_core: Option<u32>,
-    /// Reconnect until the consumers are on this core of a Leveret broker
-    #[arg(long)]
-    consumer_core: Option<u32>,
-    /// Declare the queues from this core of a Leveret broker, which then owns them
-    #[arg(long)]
-    queue_core: Option<u32>,
+struct LatencyOptions {
+    /// Measure at each of these rates (per producer), -z seconds (default 5) at each, and print a table
+    #[arg(long, value_delimiter = ',', value_name = "RATE,RATE,...", conflicts_with_all = ["ladder", "rate"])]
+    rates: Vec<f64>,
+    /// Climb from -r (default 1000) by this factor until less than 95 % of the offered rate is received
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "2")]
+    ladder: Option<f64>,
+    #[command(flatten)]
+    load: LoadOptions,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Flag {
-    Persistent,
-    Mandatory,
+#[derive(Args, Debug)]
+struct FanoutOptions {
+    /// Queues bound to the exchange
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    queues: u32,
+    #[command(flatten)]
+    load: LoadOptions,
 }
 
-/// What to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Scenario {
-    Throughput,
-    Latency,
+#[derive(Args, Debug)]
+struct QueuesOptions {
+    /// Queues, each with a producer and a consumer
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    queues: u32,
+    /// Connections over which the producers are spread evenly as channels, and as many for the consumers
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    #[command(flatten)]
+    load: LoadOptions,
 }
 
-/// One run, fully spelled out.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Settings {
-    pub(crate) scenario: Scenario,
-    #[serde(serialize_with = "as_text")]
-    pub(crate) uri: Uri,
-    pub(crate) producers: u32,
-    pub(crate) consumers: u32,
-    pub(crate) producer_channels: u16,
-    pub(crate) consumer_channels: u16,
-    pub(crate) queues: Vec<String>,
-    pub(crate) exchange: String,
-    pub(crate) exchange_type: String,
-    pub(crate) routing_key: Option<String>,
-    pub(crate) size_bytes: usize,
-    pub(crate) time_s: Option<f64>,
-    /// Per producer channel, messages per second.
-    pub(crate) rate: Option<f64>,
-    /// Per consumer channel, messages per second.
-    pub(crate) consumer_rate: Option<f64>,
-    pub(crate) confirm: Option<u32>,
-    pub(crate) prefetch: u16,
-    pub(crate) multi_ack_every: u32,
-    pub(crate) auto_ack: bool,
-    /// Per producer channel.
-    pub(crate) producer_messages: Option<u64>,
-    /// Per consumer channel.
-    pub(crate) consumer_messages: Option<u64>,
-    pub(crate) persistent: bool,
-    pub(crate) mandatory: bool,
-    pub(crate) predeclared: bool,
-    pub(crate) keep: bool,
-    pub(crate) interval_s: f64,
-    pub(crate) json: bool,
-    pub(crate) cores: Vec<usize>,
-    pub(crate) producer_core: Option<u32>,
-    pub(crate) consumer_core: Option<u32>,
-    pub(crate) queue_core: Option<u32>,
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Load(Box<Settings>),
+    Churn(ChurnSettings),
+    Connections(ConnectionsSettings),
 }
 
 impl Options {
+    /// Reads a command line; PerfTest's options of two letters behind one dash are understood.
+    pub(crate) fn parse_line(
+        line: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        Self::try_parse_from(line.into_iter().map(letters::spelled_out))
+    }
+
     /// Fills in the defaults and refuses contradictions.
-    pub(crate) fn into_settings(self) -> Result<Settings> {
-        let (scenario, load, rate, size) = match self.scenario {
-            ScenarioOptions::Throughput(load) => (Scenario::Throughput, load, 0.0, 16),
-            ScenarioOptions::Latency(load) => (Scenario::Latency, load, 20_000.0, 64),
+    pub(crate) fn into_command(self) -> Result<Command> {
+        let (scenario, load) = match self.scenario {
+            ScenarioOptions::Throughput(load) => (Scenario::Throughput, load),
+            ScenarioOptions::Latency(latency) => return latency.into_command(),
+            ScenarioOptions::Fanout(fanout) => {
+                (Scenario::Fanout, fanout.load.or_fanout(fanout.queues))
+            }
+            ScenarioOptions::Queues(queues) => {
+                let load = queues.load.or_queues(queues.queues, queues.connections)?;
+                (Scenario::Queues, load)
+            }
+            ScenarioOptions::Backlog(load) => (Scenario::Backlog, load.or_backlog()),
+            ScenarioOptions::Churn(churn) => return Ok(Command::Churn(churn.into_settings()?)),
+            ScenarioOptions::Connections(connections) => {
+                return Ok(Command::Connections(connections.into_settings()?));
+            }
         };
-        load.into_settings(scenario, rate, size)
+        Ok(Command::Load(Box::new(load.into_settings(scenario, None)?)))
     }
 }
 
-impl LoadOptions {
-    fn into_settings(
-        self,
-        scenario: Scenario,
-        default_rate: f64,
-        default_size: usize,
-    ) -> Result<Settings> {
-        let queues = self.queues()?;
-        let settings = Settings {
-            scenario,
-            uri: self.uri,
-            producers: self.producers,
-            consumers: self.consumers,
-            producer_channels: self.producer_channel_count,
-            consumer_channels: self.consumer_channel_count,
-            queues,
-            exchange: self.exchange,
-            exchange_type: self.exchange_type,
-            routing_key: self.routing_key,
-            size_bytes: self.size.unwrap_or(default_size),
-            time_s: self.time.filter(|&seconds| seconds != 0.0),
-            rate: Some(self.rate.unwrap_or(default_rate)).filter(|&rate| rate != 0.0),
-            consumer_rate: Some(self.consumer_rate).filter(|&rate| rate != 0.0),
-            confirm: self.confirm,
-            prefetch: self.qos,
-            multi_ack_every: self.multi_ack_every,
-            auto_ack: self.autoack,
-            producer_messages: self.pmessages.filter(|&count| count > 0),
-            consumer_messages: self.cmessages.filter(|&count| count > 0),
-            persistent: self.flags.contains(&Flag::Persistent),
-            mandatory: self.flags.contains(&Flag::Mandatory),
-            predeclared: self.predeclared,
-            keep: self.keep,
-            interval_s: self.interval,
-            json: self.json,
-            cores: self.cores.0,
-            producer_core: self.producer_core,
-            consumer_core: self.consumer_core,
-            queue_core: self.queue_core,
+impl LatencyOptions {
+    fn into_command(self) -> Result<Command> {
+        let ladder = match self.ladder {
+            Some(factor) => Some(Ladder::Factor(factor)),
+            None if self.rates.is_empty() => None,
+            None => Some(Ladder::Rates(self.rates)),
         };
-        settings.check()?;
-        Ok(settings)
-    }
-
-    fn queues(&self) -> Result<Vec<String>> {
-        let Some(pattern) = &self.queue_pattern else {
-            return Ok(vec![self.queue.clone()]);
+        let load = match &ladder {
+            None => self.load.or_latency(),
+            Some(_) => self.load.or_ladder()?,
         };
-        ensure!(pattern.contains("%d"), "--queue-pattern must contain %d");
-        let (from, to) = (self.queue_pattern_from, self.queue_pattern_to.unwrap_or(0));
-        ensure!(
-            from <= to,
-            "--queue-pattern-from {from} is greater than --queue-pattern-to {to}"
-        );
-        Ok((from..=to)
-            .map(|number| pattern.replace("%d", &number.to_string()))
-            .collect())
+        let settings = load.into_settings(Scenario::Latency, ladder)?;
+        Ok(Command::Load(Box::new(settings)))
     }
-}
-
-impl Settings {
-    fn check(&self) -> Result<()> {
-        ensure!(
-            self.producers + self.consumers > 0,
-            "-x 0 with -y 0 leaves nothing to do"
-        );
-        ensure!(
-            self.prefetch == 0 || self.auto_ack || self.multi_ack_every <= u32::from(self.prefetch),
-            "-A {} would wait for ever: the prefetch of -q {} ends deliveries before",
-            self.multi_ack_every,
-            self.prefetch
-        );
-        ensure!(
-            self.size_bytes <= SIZE_MAX_BYTES,
-            "-s {} is over the limit of {SIZE_MAX_BYTES}",
-            self.size_bytes
-        );
-        for (letter, value) in [
-            ("-r", self.rate),
-            ("-R", self.consumer_rate),
-            ("-z", self.time_s),
-        ] {
-            let bad = value.is_some_and(|value| !value.is_finite() || value <= 0.0);
-            ensure!(!bad, "{letter} must be a positive number");
-        }
-        ensure!(
-            self.interval_s.is_finite() && self.interval_s >= 0.01,
-            "-i must be at least 0.01"
-        );
-        let names = self
-            .queues
-            .iter()
-            .chain([&self.exchange, &self.exchange_type])
-            .chain(&self.routing_key);
-        for name in names {
-            ensure!(
-                name.len() <= NAME_MAX_BYTES,
-                "{name:?} is longer than {NAME_MAX_BYTES} bytes"
-            );
-        }
-        ensure!(
-            self.queues.iter().all(|queue| !queue.is_empty()),
-            "-u must not be empty"
-        );
-        Ok(())
-    }
-
-    /// What to publish with to reach this queue.
-    pub(crate) fn routing_key_of<'a>(&'a self, queue: &'a str) -> &'a str {
-        self.routing_key.as_deref().unwrap_or(queue)
-    }
-
-    /// Whether each message's latency is recorded, or one per read: at millions per second a
-    /// histogram entry for each would make the generator the bottleneck.
-    pub(crate) fn records_every_latency(&self) -> bool {
-        self.rate.is_some()
-    }
-
-    /// Whether the run ends by itself before (or without) -z.
-    pub(crate) fn has_count_limit(&self) -> bool {
-        self.producer_messages.is_some() || self.consumer_messages.is_some()
-    }
-}
-
-/// CPU numbers; a type of its own so that clap doesn't take the option for a repeated one.
-#[derive(Clone, Debug)]
-struct Cores(Vec<usize>);
-
-fn parse_cores(text: &str) -> Result<Cores, String> {
-    let number = |text: &str| {
-        text.trim()
-            .parse::<usize>()
-            .map_err(|_| format!("{text:?} is not a CPU number"))
-    };
-    let mut cores = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        match part.split_once('-') {
-            Some((first, last)) => cores.extend(number(first)?..=number(last)?.min(4095)),
-            None => cores.push(number(part)?),
-        }
-    }
-    if cores.is_empty() && !text.is_empty() {
-        return Err("an empty range".to_owned());
-    }
-    Ok(Cores(cores))
-}
-
-fn as_text<S: Serializer>(uri: &Uri, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(uri)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::schedule::Step;
 
-    fn settings(line: &str) -> Result<Settings> {
-        Options::try_parse_from(line.split_whitespace())?.into_settings()
+    pub(crate) fn settings(line: &str) -> Result<Settings> {
+        let line = line.split_whitespace().map(OsString::from);
+        match Options::parse_line(line)?.into_command()? {
+            Command::Load(settings) => Ok(*settings),
+            other => panic!("not a load: {other:?}"),
+        }
     }
 
     #[test]
@@ -381,6 +182,45 @@ mod tests {
         let latency = settings("lg latency -r 0").expect("valid");
         assert_eq!((latency.rate, latency.size_bytes), (None, 64));
         assert_eq!(settings("lg latency").expect("valid").rate, Some(20_000.0));
+        let backlog = settings("lg backlog").expect("valid");
+        assert_eq!(backlog.producer_messages, Some(1_000_000));
+        assert_eq!(backlog.confirm, Some(1_000));
+    }
+
+    #[test]
+    fn a_fanout_has_one_producer_and_a_consumer_for_each_queue() {
+        let fanout = settings("lg fanout --queues 3").expect("valid");
+        let queues = [
+            "leveret-loadgen-1",
+            "leveret-loadgen-2",
+            "leveret-loadgen-3",
+        ];
+        assert_eq!(fanout.queues, queues);
+        assert_eq!((fanout.producers, fanout.consumers), (1, 3));
+        assert_eq!(fanout.exchange_type, "fanout");
+        assert_eq!(fanout.copies(), 3);
+        let fewer = settings("lg fanout -y 2 -u f -e x").expect("valid");
+        assert_eq!((fewer.queues.len(), fewer.consumers), (10, 2));
+        assert_eq!(
+            (fewer.queues[0].as_str(), fewer.exchange.as_str()),
+            ("f-1", "x")
+        );
+    }
+
+    #[test]
+    fn many_queues_are_spread_evenly_over_the_connections() {
+        let queues = settings("lg queues").expect("valid");
+        assert_eq!(
+            (queues.queues.len(), queues.producers, queues.consumers),
+            (1_000, 10, 10)
+        );
+        assert_eq!(
+            (queues.producer_channels, queues.consumer_channels),
+            (100, 100)
+        );
+        let one_each = settings("lg queues --queues 30 --connections 30").expect("valid");
+        assert_eq!((one_each.producers, one_each.producer_channels), (30, 1));
+        assert!(settings("lg queues --queues 30 --connections 7").is_err());
     }
 
     #[test]
@@ -407,5 +247,55 @@ mod tests {
                 "{line}"
             );
         }
+        assert!(settings("lg backlog -x 0").is_err());
+        for ladder in [
+            "--ladder 1",
+            "--rates 0",
+            "--rates 5,x",
+            "--rates 5 -r 6",
+            "--ladder -vr 1:1",
+        ] {
+            assert!(
+                settings(&format!("lg latency {ladder}")).is_err(),
+                "{ladder}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_plots_name_says_what_it_is() {
+        assert!(settings("lg throughput --plot a.html").is_ok());
+        assert!(settings("lg throughput --plot a.png").is_err());
+    }
+
+    #[test]
+    fn perftests_variable_options_are_understood() {
+        let settings_of = |line| settings(line).expect("valid");
+        let vary = settings_of("lg latency -vr 100:60 -vr 0:1.5 -vs 10:1 --variable-size 2000:2");
+        let step = |value, seconds| Step { value, seconds };
+        assert_eq!(vary.variable_rate, [step(100.0, 60.0), step(0.0, 1.5)]);
+        assert_eq!(vary.sizes_bytes(), [10, 2000]);
+        assert!(vary.rate.is_none() && vary.records_every_latency());
+        for bad in [
+            "-vr 100",
+            "-vr 0:1",
+            "-vr 5:0",
+            "-vr 5:-1",
+            "-vr 5:1 -r 3",
+            "-vs 9e9:1",
+        ] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ladder_has_rates_or_a_factor() {
+        let ladder = settings("lg latency --ladder -x 2").expect("valid");
+        assert!(matches!(ladder.ladder, Some(Ladder::Factor(2.0))));
+        assert_eq!((ladder.rate, ladder.time_s), (Some(1_000.0), Some(5.0)));
+        let listed = settings("lg latency --rates 5000,20000 -z 1").expect("valid");
+        assert!(
+            matches!(listed.ladder, Some(Ladder::Rates(rates)) if rates == [5_000.0, 20_000.0])
+        );
     }
 }

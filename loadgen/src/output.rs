@@ -16,9 +16,9 @@ pub(crate) struct Output {
     bulk: Vec<u8>,
     bulk_at: usize,
     bulk_end: usize,
-    /// Which channel's only template fills `bulk`, and how many copies of it lie there. Then the
-    /// next fill has but to stamp them.
-    laid: Option<(u16, usize)>,
+    /// Which channel's only template of which size fills `bulk`, and how many copies of it lie
+    /// there. Then the next fill has but to stamp them.
+    laid: Option<((u16, usize), usize)>,
 }
 
 impl Output {
@@ -41,16 +41,17 @@ impl Output {
         self.control.len() - self.control_at
     }
 
-    /// Makes room for `count` copies of a channel's only template and returns them for stamping.
+    /// Makes room for `count` copies of a template and returns them for stamping. `name` tells the
+    /// templates of one connection apart: the channel and the number of the size.
     pub(crate) fn lay(
         &mut self,
-        channel: u16,
+        name: (u16, usize),
         template: &PublishTemplate,
         count: usize,
     ) -> &mut [u8] {
         let bytes = template.bytes();
         let laid = match self.laid {
-            Some((laid_channel, laid)) if laid_channel == channel => laid,
+            Some((laid_name, laid)) if laid_name == name => laid,
             _ => {
                 self.bulk.clear();
                 0
@@ -59,7 +60,7 @@ impl Output {
         for _ in laid..count {
             self.bulk.extend_from_slice(bytes);
         }
-        self.laid = Some((channel, laid.max(count)));
+        self.laid = Some((name, laid.max(count)));
         (self.bulk_at, self.bulk_end) = (0, bytes.len() * count);
         &mut self.bulk[..self.bulk_end]
     }

@@ -1,10 +1,12 @@
 //! The publishing side of one connection: whose turn it is, how many messages may go, and their
 //! stamps.
 
+use std::sync::Arc;
+
 use crate::confirms::ConfirmWindow;
 use crate::options::Settings;
 use crate::output::Output;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Step, step_at};
 use crate::stats::Tally;
 use crate::wire::{Publication, PublishTemplate};
 
@@ -14,8 +16,11 @@ pub(crate) struct Producer {
     channels: Vec<PublishChannel>,
     /// The channel whose turn it is.
     next: usize,
-    /// Messages per write.
-    batch: u64,
+    /// Messages per write, for each size.
+    batches: Vec<u64>,
+    /// With a size that changes: which one when, counted from the start. Empty otherwise.
+    size_steps: Vec<Step>,
+    start_ns: u64,
     /// Whether each confirm's latency counts, or one per confirm frame.
     every_latency: bool,
 }
@@ -23,16 +28,27 @@ pub(crate) struct Producer {
 #[derive(Debug)]
 struct PublishChannel {
     number: u16,
-    /// One for each queue of this channel, used in turn.
-    templates: Vec<PublishTemplate>,
+    /// For each size one for each queue of this channel, used in turn.
+    templates: Vec<Vec<PublishTemplate>>,
     published: u64,
     limit: u64,
-    rate: Option<(f64, f64)>,
+    rate: Rate,
+    /// The part of an interval by which this channel's schedule is shifted.
+    phase: f64,
     /// Laid down when the run begins.
     schedule: Option<Schedule>,
     window: Option<ConfirmWindow>,
     /// The server asked for a pause by channel.flow.
     paused: bool,
+}
+
+/// How fast a channel publishes.
+#[derive(Clone, Debug)]
+enum Rate {
+    Unlimited,
+    /// Messages per second.
+    Fixed(f64),
+    Steps(Arc<[Step]>),
 }
 
 impl Producer {
@@ -46,6 +62,11 @@ impl Producer {
         write_bytes: usize,
     ) -> Self {
         let producers = f64::from(settings.producers) * f64::from(settings.producer_channels);
+        let rate = match settings.rate {
+            Some(rate) => Rate::Fixed(rate),
+            None if settings.variable_rate.is_empty() => Rate::Unlimited,
+            None => Rate::Steps(settings.variable_rate.as_slice().into()),
+        };
         let channels: Vec<_> = queues
             .iter()
             .zip(1u16..)
@@ -57,43 +78,54 @@ impl Producer {
                     templates: templates(settings, number, queues, frame_max),
                     published: 0,
                     limit: settings.producer_messages.unwrap_or(u64::MAX),
-                    rate: settings
-                        .rate
-                        .map(|rate| (rate, position as f64 / producers)),
+                    rate: rate.clone(),
+                    phase: position as f64 / producers,
                     schedule: None,
                     window: settings.confirm.map(ConfirmWindow::new),
                     paused: false,
                 }
             })
             .collect();
-        let message_bytes = channels[0].templates[0].bytes().len();
-        let batch = (write_bytes / message_bytes).max(1) as u64;
+        let batch = |templates: &Vec<PublishTemplate>| {
+            let message_bytes = templates[0].bytes().len();
+            (write_bytes / message_bytes).max(1) as u64
+        };
+        let batches = channels[0].templates.iter().map(batch).collect();
         Self {
             channels,
             next: 0,
-            batch,
+            batches,
+            size_steps: settings.variable_size.clone(),
+            start_ns: 0,
             every_latency: settings.records_every_latency(),
         }
     }
 
     /// The run begins: schedules count from here.
     pub(crate) fn begin(&mut self, now_ns: u64) {
+        self.start_ns = now_ns;
         for channel in &mut self.channels {
-            channel.schedule = channel
-                .rate
-                .map(|(rate, phase)| Schedule::new(now_ns, rate, phase));
+            channel.schedule = match &channel.rate {
+                Rate::Unlimited => None,
+                Rate::Fixed(rate) => Some(Schedule::new(now_ns, *rate, channel.phase)),
+                Rate::Steps(steps) => Some(Schedule::with_steps(now_ns, steps, channel.phase)),
+            };
         }
     }
 
     /// Lays out what the next channel in turn may publish now; returns the number of messages.
     pub(crate) fn fill(&mut self, now_ns: u64, output: &mut Output) -> u64 {
         let channels = self.channels.len();
+        let size = match &self.size_steps[..] {
+            [] => 0,
+            steps => step_at(steps, now_ns - self.start_ns),
+        };
         for _ in 0..channels {
             let channel = &mut self.channels[self.next];
             self.next = (self.next + 1) % channels;
-            let count = channel.allowance(now_ns, self.batch);
+            let count = channel.allowance(now_ns, self.batches[size]);
             if count > 0 {
-                channel.lay_out(now_ns, count, output);
+                channel.lay_out(now_ns, count, size, output);
                 return count;
             }
         }
@@ -107,9 +139,8 @@ impl Producer {
             .iter()
             .filter(|channel| channel.allowance(u64::MAX, 1) > 0);
         due.map(|channel| {
-            channel
-                .schedule
-                .map_or(now_ns, |schedule| schedule.due_at_ns(channel.published))
+            let schedule = channel.schedule.as_ref();
+            schedule.map_or(now_ns, |schedule| schedule.due_at_ns(channel.published))
         })
         .min()
     }
@@ -178,14 +209,15 @@ impl PublishChannel {
 
     /// Without a schedule a whole fill has one time: a clock read for each message would cost
     /// more than the message.
-    fn lay_out(&mut self, now_ns: u64, count: u64, output: &mut Output) {
+    fn lay_out(&mut self, now_ns: u64, count: u64, size: usize, output: &mut Output) {
         let sequences = self.published..self.published + count;
         let time_ns = |sequence| {
-            self.schedule
-                .map_or(now_ns, |schedule| schedule.due_at_ns(sequence))
+            let schedule = self.schedule.as_ref();
+            schedule.map_or(now_ns, |schedule| schedule.due_at_ns(sequence))
         };
-        if let [template] = &self.templates[..] {
-            let messages = output.lay(self.number, template, count as usize);
+        let templates = &self.templates[size];
+        if let [template] = &templates[..] {
+            let messages = output.lay((self.number, size), template, count as usize);
             let stamp = template.stamp();
             for (message, sequence) in messages
                 .chunks_exact_mut(template.bytes().len())
@@ -196,7 +228,7 @@ impl PublishChannel {
         } else {
             output.begin_mixed();
             for sequence in sequences.clone() {
-                let template = &self.templates[sequence as usize % self.templates.len()];
+                let template = &templates[sequence as usize % templates.len()];
                 template
                     .stamp()
                     .write(output.push_mixed(template), time_ns(sequence), sequence);
@@ -206,24 +238,37 @@ impl PublishChannel {
             sequences.for_each(|sequence| window.push(time_ns(sequence)));
         }
         self.published += count;
+        if let Some(schedule) = &mut self.schedule {
+            schedule.advance(self.published);
+        }
     }
 }
 
+/// For each size one for each queue.
 fn templates(
     settings: &Settings,
     channel: u16,
     queues: &[String],
     frame_max: usize,
-) -> Vec<PublishTemplate> {
-    let template = |queue: &String| {
+) -> Vec<Vec<PublishTemplate>> {
+    // A message that gets to all of them need not name each in turn.
+    let named = match settings.copies() {
+        1 => queues,
+        _ => &queues[..1],
+    };
+    let template = |queue: &String, size_bytes| {
         let publication = Publication {
             exchange: &settings.exchange,
             routing_key: settings.routing_key_of(queue),
             mandatory: settings.mandatory,
             persistent: settings.persistent,
-            size_bytes: settings.size_bytes,
+            size_bytes,
         };
         PublishTemplate::new(channel, &publication, frame_max)
     };
-    queues.iter().map(template).collect()
+    let of_size = |size_bytes| {
+        let templates = named.iter().map(|queue| template(queue, size_bytes));
+        templates.collect::<Vec<_>>()
+    };
+    settings.sizes_bytes().into_iter().map(of_size).collect()
 }

@@ -1,10 +1,10 @@
 //! What all threads of a run share besides the counters: whether it goes on, and why not.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::Thread;
 
-use anyhow::Error;
+use anyhow::{Context, Error, Result};
 
 /// The state of one run.
 #[derive(Debug)]
@@ -17,8 +17,22 @@ pub(crate) struct Run {
     consumers_unfinished: AtomicUsize,
     failure: Mutex<Option<Error>>,
     coordinator: Thread,
-    /// Set by SIGINT and SIGTERM.
-    pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+/// Set by SIGINT and SIGTERM.
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGINT and SIGTERM end what runs, in order, with a summary.
+pub(crate) fn catch_signals() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)).context("signal handler")?;
+    }
+    Ok(())
+}
+
+/// Whether the user has had enough.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 impl Run {
@@ -31,7 +45,6 @@ impl Run {
             consumers_unfinished: AtomicUsize::new(consumers),
             failure: Mutex::new(None),
             coordinator: std::thread::current(),
-            interrupted: Arc::new(AtomicBool::new(false)),
         }
     }
 

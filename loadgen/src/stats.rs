@@ -40,13 +40,11 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// Empty; values from 1 ns to an hour with three digits, larger ones count as an hour.
+    /// Empty.
     pub(crate) fn new() -> Self {
-        let empty =
-            Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("these bounds are valid");
         Self {
-            consumer: empty.clone(),
-            confirm: empty,
+            consumer: empty_histogram(),
+            confirm: empty_histogram(),
         }
     }
 
@@ -63,6 +61,11 @@ impl Latencies {
         self.consumer.reset();
         self.confirm.reset();
     }
+}
+
+/// Values from 1 ns to an hour with three digits; larger ones are to count as an hour.
+pub(crate) fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("these bounds are valid")
 }
 
 /// One worker's side of the report. Aligned, so that workers don't share a cache line.

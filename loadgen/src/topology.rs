@@ -18,7 +18,7 @@ pub(crate) struct Topology {
 /// Declares what isn't there and purges the queues that are. A run without producers is there to
 /// drain, so it doesn't purge.
 pub(crate) fn prepare(settings: &Settings) -> Result<Topology> {
-    let mut client = Client::connect(&settings.uri, settings.queue_core)?;
+    let mut client = Client::connect(&settings.broker, settings.queue_core)?;
     client.open_channels(1)?;
     let mut topology = Topology::default();
     if !settings.exchange.is_empty() && prepare_exchange(&mut client, settings)? {
@@ -39,7 +39,7 @@ impl Topology {
         if settings.keep || (self.queues.is_empty() && self.exchange.is_none()) {
             return Ok(());
         }
-        let mut client = Client::connect(&settings.uri, None)?;
+        let mut client = Client::connect(&settings.broker, None)?;
         client.open_channels(1)?;
         for name in &self.queues {
             let delete = queue::Delete {

@@ -1,4 +1,4 @@
-//! AMQP URIs: `amqp://user:password@host:port/vhost`, each part percent-encoded.
+//! AMQP URIs: `amqp://user:password@host:port/vhost`, each part percent-encoded; `amqps://` for TLS.
 //!
 //! Source: <https://www.rabbitmq.com/docs/uri-spec>. One deliberate difference: an empty path
 //! (`amqp://host/`) means the vhost `/`, not the vhost with the empty name, which no broker has.
@@ -10,6 +10,8 @@ use thiserror::Error;
 /// Where and as whom to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Uri {
+    /// Whether AMQP goes through TLS.
+    pub(crate) tls: bool,
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) host: String,
@@ -20,10 +22,8 @@ pub(crate) struct Uri {
 /// Why a URI was refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum UriError {
-    #[error("the URI must begin with amqp://")]
+    #[error("the URI must begin with amqp:// or amqps://")]
     Scheme,
-    #[error("amqps:// is not supported: the load generator speaks plain TCP")]
-    Tls,
     #[error("the URI has no host")]
     NoHost,
     #[error("bad port {0:?}")]
@@ -40,10 +40,12 @@ impl std::str::FromStr for Uri {
     type Err = UriError;
 
     fn from_str(text: &str) -> Result<Self, UriError> {
-        if text.starts_with("amqps://") {
-            return Err(UriError::Tls);
-        }
-        let rest = text.strip_prefix("amqp://").ok_or(UriError::Scheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(UriError::Scheme)?;
+        let (tls, default_port) = match scheme {
+            "amqp" => (false, 5672),
+            "amqps" => (true, 5671),
+            _ => return Err(UriError::Scheme),
+        };
         if rest.contains(['?', '#']) {
             return Err(UriError::Query);
         }
@@ -56,8 +58,9 @@ impl std::str::FromStr for Uri {
             None => ("guest:guest", authority),
         };
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let (host, port) = split_address(address)?;
+        let (host, port) = split_address(address, default_port)?;
         Ok(Self {
+            tls,
             user: percent_decode(user)?,
             password: percent_decode(password)?,
             host: percent_decode(host)?,
@@ -76,13 +79,17 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "amqp://{}@{}:{} vhost {:?}",
-            self.user, self.host, self.port, self.vhost
+            "{}://{}@{}:{} vhost {:?}",
+            if self.tls { "amqps" } else { "amqp" },
+            self.user,
+            self.host,
+            self.port,
+            self.vhost
         )
     }
 }
 
-fn split_address(address: &str) -> Result<(&str, u16), UriError> {
+fn split_address(address: &str, default_port: u16) -> Result<(&str, u16), UriError> {
     // An IPv6 address stands in brackets, so that its colons aren't taken for the port's.
     let (host, port) = if let Some(rest) = address.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or(UriError::NoHost)?;
@@ -104,7 +111,7 @@ fn split_address(address: &str) -> Result<(&str, u16), UriError> {
         return Err(UriError::NoHost);
     }
     let port = match port {
-        None => 5672,
+        None => default_port,
         Some(text) => match text.parse() {
             Ok(port) if port > 0 => port,
             _ => return Err(UriError::Port(text.to_owned())),
@@ -172,9 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn tls_has_a_scheme_and_a_port_of_its_own() {
+        let uri = parse("amqps://h").expect("a valid URI");
+        assert_eq!((uri.tls, uri.port), (true, 5671));
+        let uri = parse("amqps://h:1").expect("a valid URI");
+        assert_eq!((uri.tls, uri.port), (true, 1));
+        assert!(!parse("amqp://h:5671").expect("a valid URI").tls);
+    }
+
+    #[test]
     fn bad_uris_say_what_is_wrong() {
         assert_eq!(parse("localhost:5672"), Err(UriError::Scheme));
-        assert_eq!(parse("amqps://h"), Err(UriError::Tls));
+        assert_eq!(parse("http://h"), Err(UriError::Scheme));
         assert_eq!(parse("amqp://u:p@/v"), Err(UriError::NoHost));
         assert_eq!(parse("amqp://h:70000"), Err(UriError::Port("70000".into())));
         assert_eq!(parse("amqp://h:0"), Err(UriError::Port("0".into())));

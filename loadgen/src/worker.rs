@@ -44,7 +44,7 @@ impl Worker {
         for (index, connection) in connections.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
-                .register(&mut connection.stream, Token(index), interest)
+                .register(connection.stream.socket_mut(), Token(index), interest)
                 .context("epoll")?;
         }
         Ok(Self {

@@ -13,7 +13,6 @@
 //! the CPU to end it.
 
 use std::collections::VecDeque;
-use std::hint;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::thread;
@@ -27,7 +26,7 @@ use super::disk::Disk;
 use super::listener::Listeners;
 use super::mesh::Links;
 use super::nap::Nap;
-use super::patience::Patience;
+use super::patience::{self, Patience};
 use super::ready::{ReadyList, Token};
 use super::socket::{Attempt, Sockets};
 use crate::base::{Alarms, Time, limits};
@@ -38,9 +37,6 @@ use crate::broker::{Core, SessionIndex, SocketFate};
 const STRETCH: Duration = Duration::from_micros(200);
 /// The same while a commit is under way: the reactor alone sees that it is done.
 const STRETCH_OF_COMMIT: Duration = Duration::from_micros(50);
-/// How often it looks meanwhile: each look is a system call for each socket, and delays a message by half as
-/// long.
-const LOOK_EVERY: Duration = Duration::from_micros(5);
 /// A socket without bytes for so long is left to the ring even by a busy core, which looks there only
 /// once in a [`STRETCH`]: the client was not waiting for us.
 const QUIET: Duration = Duration::from_millis(1);
@@ -205,7 +201,7 @@ impl Turn {
                 // One more turn, which arms every socket.
                 self.dozing = true;
             } else {
-                self.look_away();
+                patience::look_away(&self.clock, self.now);
             }
             let committing = self.disk.is_urgent();
             let stretch = if committing {
@@ -221,15 +217,6 @@ impl Turn {
                 }
                 return Pause::Pass;
             }
-        }
-    }
-
-    /// Between two looks of a core that has nothing to do.
-    fn look_away(&self) {
-        thread::yield_now();
-        let until = self.now + LOOK_EVERY;
-        while self.clock.now() < until {
-            hint::spin_loop();
         }
     }
 

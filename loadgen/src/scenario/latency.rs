@@ -5,13 +5,17 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Pace, run_at};
+use super::ladder;
+use super::load::{Pace, run_at};
 use crate::options::Settings;
 
 /// Runs it.
 pub(super) fn run(settings: &Settings) -> Result<()> {
+    if let Some(ladder) = &settings.ladder {
+        return ladder::run(settings, ladder);
+    }
     ensure!(
-        settings.rate.is_some(),
+        settings.records_every_latency(),
         "latency needs a rate: under unlimited load it measures only how long the queue is"
     );
     run_at(

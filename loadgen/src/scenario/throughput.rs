@@ -5,17 +5,10 @@
 
 use anyhow::Result;
 
-use super::{Pace, run_at};
+use super::load::{BULK, run_at};
 use crate::options::Settings;
-use crate::output::BULK_BYTES;
 
 /// Runs it.
 pub(super) fn run(settings: &Settings) -> Result<()> {
-    run_at(
-        Pace {
-            spin: false,
-            write_bytes: BULK_BYTES,
-        },
-        settings,
-    )
+    run_at(BULK, settings)
 }

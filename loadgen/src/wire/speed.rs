@@ -48,7 +48,7 @@ fn every_message_of_a_fill_is_stamped() {
     let mut output = Output::default();
     let begun = Instant::now();
     for fill in 0..MESSAGES / batch {
-        let messages = output.lay(1, &template, batch);
+        let messages = output.lay((1, 0), &template, batch);
         for (message, sequence) in messages
             .chunks_exact_mut(template.bytes().len())
             .zip(0u64..)

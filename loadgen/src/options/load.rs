@@ -1,0 +1,268 @@
+//! Options of the scenarios that publish and consume.
+//!
+//! A scenario first fills in its own defaults where the user said nothing, by one of the methods
+//! `or_...`; what is then still open gets the general default.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+
+use super::broker::BrokerOptions;
+use super::settings::{Ladder, Scenario, Settings};
+use super::values::{Cores, parse_cores, parse_step};
+use crate::schedule::Step;
+
+#[derive(Args, Debug)]
+pub(super) struct LoadOptions {
+    #[command(flatten)]
+    broker: BrokerOptions,
+    /// Producers, a connection each [default: 1]
+    #[arg(short = 'x', long, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    producers: Option<u32>,
+    /// Consumers, a connection each [default: 1]
+    #[arg(short = 'y', long, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    consumers: Option<u32>,
+    /// Channels per producer; each is a producer of its own [default: 1]
+    #[arg(short = 'X', long, value_parser = clap::value_parser!(u16).range(1..))]
+    producer_channel_count: Option<u16>,
+    /// Channels per consumer; each is a consumer of its own [default: 1]
+    #[arg(short = 'Y', long, value_parser = clap::value_parser!(u16).range(1..))]
+    consumer_channel_count: Option<u16>,
+    /// Queue
+    #[arg(short = 'u', long, default_value = "leveret-loadgen")]
+    queue: String,
+    /// Many queues: a name with %d in it (-qp)
+    #[arg(long, requires = "queue_pattern_to", conflicts_with = "queue")]
+    queue_pattern: Option<String>,
+    /// First number of the pattern (-qpf)
+    #[arg(long, default_value_t = 1, requires = "queue_pattern")]
+    queue_pattern_from: u32,
+    /// Last number of the pattern (-qpt)
+    #[arg(long, requires = "queue_pattern")]
+    queue_pattern_to: Option<u32>,
+    /// Exchange to declare, bind and publish to [default: the default exchange]
+    #[arg(short = 'e', long)]
+    exchange: Option<String>,
+    /// Type of the exchange [default: direct]
+    #[arg(short = 't', long = "type")]
+    exchange_type: Option<String>,
+    /// Routing key, also for binding [default: the queue's name]
+    #[arg(short = 'k', long)]
+    routing_key: Option<String>,
+    /// Message size in bytes [default: 16, latency 64]
+    #[arg(short = 's', long)]
+    size: Option<usize>,
+    /// Run time in seconds [default: until -C and -D are reached, or for ever]
+    #[arg(short = 'z', long)]
+    time: Option<f64>,
+    /// Messages per second per producer, 0 for no limit [default: 0, latency 20000]
+    #[arg(short = 'r', long)]
+    rate: Option<f64>,
+    /// A rate (0: a pause) for some seconds, repeatable; after the last comes the first again (-vr)
+    #[arg(long, value_name = "RATE:SECONDS", value_parser = parse_step, conflicts_with = "rate")]
+    variable_rate: Vec<Step>,
+    /// A message size for some seconds, repeatable; after the last comes the first again (-vs)
+    #[arg(long, value_name = "SIZE:SECONDS", value_parser = parse_step, conflicts_with = "size")]
+    variable_size: Vec<Step>,
+    /// Messages per second per consumer, 0 for no limit
+    #[arg(short = 'R', long, default_value_t = 0.0)]
+    consumer_rate: f64,
+    /// Publisher confirms, with at most this many unconfirmed per channel
+    #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    confirm: Option<u32>,
+    /// Prefetch of each consumer, 0 for no limit
+    #[arg(short = 'q', long, default_value_t = 0)]
+    qos: u16,
+    /// Acknowledge every n messages, with multiple=true
+    #[arg(short = 'A', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    multi_ack_every: u32,
+    /// Consume without acknowledgements
+    #[arg(short = 'a', long)]
+    autoack: bool,
+    /// Messages per producer
+    #[arg(short = 'C', long)]
+    pmessages: Option<u64>,
+    /// Messages per consumer
+    #[arg(short = 'D', long)]
+    cmessages: Option<u64>,
+    /// Message flags, repeatable
+    #[arg(short = 'f', long = "flag")]
+    flags: Vec<Flag>,
+    /// Exchange and queues are there already: only check, neither purge nor delete
+    #[arg(short = 'p', long)]
+    predeclared: bool,
+    /// Leave the exchange and the queues in place at the end
+    #[arg(long)]
+    keep: bool,
+    /// Seconds between live lines
+    #[arg(short = 'i', long, default_value_t = 1.0)]
+    interval: f64,
+    /// One JSON object on stdout at the end; live lines go to stderr
+    #[arg(long)]
+    json: bool,
+    /// Name of the run in the CSV file
+    #[arg(short = 'd', long, default_value = "leveret-loadgen")]
+    id: String,
+    /// Each interval's figures in PerfTest's columns
+    #[arg(short = 'o', long, alias = "output-file", value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Each interval's latencies as HdrHistogram's interval log, in nanoseconds
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    /// A picture of the run: throughput over time, latency by percentile, latency by rate
+    #[arg(long, value_name = "FILE.svg|FILE.html")]
+    plot: Option<PathBuf>,
+    /// CPUs to pin one thread each on, such as 1 or 0,2-3 [default: one thread, not pinned]
+    #[arg(long, value_parser = parse_cores, default_value = "", hide_default_value = true)]
+    cores: Cores,
+    /// Reconnect until the producers are on this core of a Leveret broker
+    #[arg(long)]
+    producer_core: Option<u32>,
+    /// Reconnect until the consumers are on this core of a Leveret broker
+    #[arg(long)]
+    consumer_core: Option<u32>,
+    /// Declare the queues from this core of a Leveret broker, which then owns them
+    #[arg(long)]
+    queue_core: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Flag {
+    Persistent,
+    Mandatory,
+}
+
+impl LoadOptions {
+    pub(super) fn or_latency(mut self) -> Self {
+        if self.variable_rate.is_empty() {
+            self.rate.get_or_insert(20_000.0);
+        }
+        self.size.get_or_insert(64);
+        self
+    }
+
+    /// A ladder begins low, and each rung needs an end.
+    pub(super) fn or_ladder(mut self) -> Result<Self> {
+        ensure!(
+            self.variable_rate.is_empty(),
+            "a ladder and -vr exclude each other"
+        );
+        self.rate.get_or_insert(1_000.0);
+        self.time.get_or_insert(5.0);
+        ensure!(
+            self.rate != Some(0.0) && self.time != Some(0.0),
+            "a ladder needs a first rate (-r) and a time for each rate (-z)"
+        );
+        Ok(self.or_latency())
+    }
+
+    pub(super) fn or_fanout(mut self, queues: u32) -> Self {
+        self.exchange
+            .get_or_insert_with(|| format!("{}-fanout", self.queue));
+        self.exchange_type
+            .get_or_insert_with(|| "fanout".to_owned());
+        self.consumers.get_or_insert(queues);
+        self.size.get_or_insert(100);
+        self.or_numbered_queues(queues)
+    }
+
+    pub(super) fn or_queues(mut self, queues: u32, connections: u32) -> Result<Self> {
+        ensure!(
+            queues.is_multiple_of(connections),
+            "{queues} queues cannot be spread evenly over {connections} connections"
+        );
+        let channels = queues / connections;
+        ensure!(
+            channels <= u32::from(u16::MAX),
+            "{channels} channels per connection are more than AMQP has"
+        );
+        let channels = channels as u16;
+        self.producers.get_or_insert(connections);
+        self.consumers.get_or_insert(connections);
+        self.producer_channel_count.get_or_insert(channels);
+        self.consumer_channel_count.get_or_insert(channels);
+        self.size.get_or_insert(100);
+        Ok(self.or_numbered_queues(queues))
+    }
+
+    pub(super) fn or_backlog(mut self) -> Self {
+        self.pmessages.get_or_insert(1_000_000);
+        self.confirm.get_or_insert(1_000);
+        self.size.get_or_insert(100);
+        self
+    }
+
+    fn or_numbered_queues(mut self, count: u32) -> Self {
+        if self.queue_pattern.is_none() {
+            self.queue_pattern = Some(format!("{}-%d", self.queue));
+            self.queue_pattern_to = Some(count);
+        }
+        self
+    }
+
+    pub(super) fn into_settings(
+        self,
+        scenario: Scenario,
+        ladder: Option<Ladder>,
+    ) -> Result<Settings> {
+        let queues = self.queues()?;
+        let settings = Settings {
+            scenario,
+            id: self.id,
+            part: None,
+            broker: self.broker.into_broker()?,
+            producers: self.producers.unwrap_or(1),
+            consumers: self.consumers.unwrap_or(1),
+            producer_channels: self.producer_channel_count.unwrap_or(1),
+            consumer_channels: self.consumer_channel_count.unwrap_or(1),
+            queues,
+            exchange: self.exchange.unwrap_or_default(),
+            exchange_type: self.exchange_type.unwrap_or_else(|| "direct".to_owned()),
+            routing_key: self.routing_key,
+            size_bytes: self.size.unwrap_or(16),
+            time_s: self.time.filter(|&seconds| seconds != 0.0),
+            rate: self.rate.filter(|&rate| rate != 0.0),
+            variable_rate: self.variable_rate,
+            variable_size: self.variable_size,
+            ladder,
+            consumer_rate: Some(self.consumer_rate).filter(|&rate| rate != 0.0),
+            confirm: self.confirm,
+            prefetch: self.qos,
+            multi_ack_every: self.multi_ack_every,
+            auto_ack: self.autoack,
+            producer_messages: self.pmessages.filter(|&count| count > 0),
+            consumer_messages: self.cmessages.filter(|&count| count > 0),
+            persistent: self.flags.contains(&Flag::Persistent),
+            mandatory: self.flags.contains(&Flag::Mandatory),
+            predeclared: self.predeclared,
+            keep: self.keep,
+            interval_s: self.interval,
+            json: self.json,
+            csv: self.csv,
+            hlog: self.hlog,
+            plot: self.plot,
+            cores: self.cores.0,
+            producer_core: self.producer_core,
+            consumer_core: self.consumer_core,
+            queue_core: self.queue_core,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn queues(&self) -> Result<Vec<String>> {
+        let Some(pattern) = &self.queue_pattern else {
+            return Ok(vec![self.queue.clone()]);
+        };
+        ensure!(pattern.contains("%d"), "--queue-pattern must contain %d");
+        let (from, to) = (self.queue_pattern_from, self.queue_pattern_to.unwrap_or(0));
+        ensure!(
+            from <= to,
+            "--queue-pattern-from {from} is greater than --queue-pattern-to {to}"
+        );
+        Ok((from..=to)
+            .map(|number| pattern.replace("%d", &number.to_string()))
+            .collect())
+    }
+}

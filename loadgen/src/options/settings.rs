@@ -1,0 +1,230 @@
+//! One run, fully spelled out: what is left of the options once defaults are filled in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::broker::Broker;
+use crate::schedule::Step;
+
+/// The longest exchange, queue or routing key name that AMQP can carry.
+const NAME_MAX_BYTES: usize = 255;
+/// The largest message the generator sends; RabbitMQ's own limit.
+const SIZE_MAX_BYTES: usize = 512 << 20;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scenario {
+    Throughput,
+    Latency,
+    Fanout,
+    Queues,
+    Backlog,
+}
+
+impl Scenario {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "Throughput",
+            Self::Latency => "Latency",
+            Self::Fanout => "Fanout",
+            Self::Queues => "Many queues",
+            Self::Backlog => "Backlog",
+        }
+    }
+}
+
+/// The rates of one run after the other, in messages per second per producer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ladder {
+    Rates(Vec<f64>),
+    /// From the settings' rate upwards by this factor, until the broker no longer keeps up.
+    Factor(f64),
+}
+
+/// One run, fully spelled out.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Settings {
+    pub(crate) scenario: Scenario,
+    pub(crate) id: String,
+    /// A phase or a rung, if the run consists of such.
+    #[serde(skip)]
+    pub(crate) part: Option<String>,
+    #[serde(rename = "uri")]
+    pub(crate) broker: Broker,
+    pub(crate) producers: u32,
+    pub(crate) consumers: u32,
+    pub(crate) producer_channels: u16,
+    pub(crate) consumer_channels: u16,
+    pub(crate) queues: Vec<String>,
+    pub(crate) exchange: String,
+    pub(crate) exchange_type: String,
+    pub(crate) routing_key: Option<String>,
+    pub(crate) size_bytes: usize,
+    pub(crate) time_s: Option<f64>,
+    /// Per producer channel, messages per second.
+    pub(crate) rate: Option<f64>,
+    /// Per producer channel, messages per second, 0 for a pause; instead of `rate`.
+    pub(crate) variable_rate: Vec<Step>,
+    /// Bytes; instead of `size_bytes`.
+    pub(crate) variable_size: Vec<Step>,
+    /// `latency` at one rate after the other.
+    pub(crate) ladder: Option<Ladder>,
+    /// Per consumer channel, messages per second.
+    pub(crate) consumer_rate: Option<f64>,
+    pub(crate) confirm: Option<u32>,
+    pub(crate) prefetch: u16,
+    pub(crate) multi_ack_every: u32,
+    pub(crate) auto_ack: bool,
+    /// Per producer channel.
+    pub(crate) producer_messages: Option<u64>,
+    /// Per consumer channel.
+    pub(crate) consumer_messages: Option<u64>,
+    pub(crate) persistent: bool,
+    pub(crate) mandatory: bool,
+    pub(crate) predeclared: bool,
+    pub(crate) keep: bool,
+    pub(crate) interval_s: f64,
+    pub(crate) json: bool,
+    pub(crate) csv: Option<PathBuf>,
+    pub(crate) hlog: Option<PathBuf>,
+    pub(crate) plot: Option<PathBuf>,
+    pub(crate) cores: Vec<usize>,
+    pub(crate) producer_core: Option<u32>,
+    pub(crate) consumer_core: Option<u32>,
+    pub(crate) queue_core: Option<u32>,
+}
+
+impl Settings {
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(
+            self.producers + self.consumers > 0,
+            "-x 0 with -y 0 leaves nothing to do"
+        );
+        check_plot(self.plot.as_deref())?;
+        ensure!(
+            self.scenario != Scenario::Backlog
+                || (self.producers > 0 && self.consumers > 0 && self.consumer_messages.is_none()),
+            "a backlog is filled by -x and drained by -y, without -D"
+        );
+        ensure!(
+            self.prefetch == 0 || self.auto_ack || self.multi_ack_every <= u32::from(self.prefetch),
+            "-A {} would wait for ever: the prefetch of -q {} ends deliveries before",
+            self.multi_ack_every,
+            self.prefetch
+        );
+        for size_bytes in self.sizes_bytes() {
+            ensure!(
+                size_bytes <= SIZE_MAX_BYTES,
+                "-s {size_bytes} is over the limit of {SIZE_MAX_BYTES}"
+            );
+        }
+        ensure!(
+            self.variable_rate.is_empty() || self.variable_rate.iter().any(|step| step.value > 0.0),
+            "-vr: every rate is 0"
+        );
+        let ladder_goes_up = match &self.ladder {
+            None => true,
+            Some(Ladder::Factor(factor)) => factor.is_finite() && *factor >= 1.01,
+            Some(Ladder::Rates(rates)) => rates.iter().all(|rate| rate.is_finite() && *rate > 0.0),
+        };
+        ensure!(
+            ladder_goes_up,
+            "--rates must be positive numbers, and --ladder a factor of 1.01 or more"
+        );
+        ensure!(
+            self.rate.is_none() || self.variable_rate.is_empty(),
+            "-r and -vr exclude each other"
+        );
+        for (letter, value) in [
+            ("-r", self.rate),
+            ("-R", self.consumer_rate),
+            ("-z", self.time_s),
+        ] {
+            let bad = value.is_some_and(|value| !value.is_finite() || value <= 0.0);
+            ensure!(!bad, "{letter} must be a positive number");
+        }
+        ensure!(
+            self.interval_s.is_finite() && self.interval_s >= 0.01,
+            "-i must be at least 0.01"
+        );
+        let names = self
+            .queues
+            .iter()
+            .chain([&self.exchange, &self.exchange_type])
+            .chain(&self.routing_key);
+        for name in names {
+            ensure!(
+                name.len() <= NAME_MAX_BYTES,
+                "{name:?} is longer than {NAME_MAX_BYTES} bytes"
+            );
+        }
+        ensure!(
+            self.queues.iter().all(|queue| !queue.is_empty()),
+            "-u must not be empty"
+        );
+        Ok(())
+    }
+
+    /// What to publish with to reach this queue.
+    pub(crate) fn routing_key_of<'a>(&'a self, queue: &'a str) -> &'a str {
+        self.routing_key.as_deref().unwrap_or(queue)
+    }
+
+    /// This run with a name for the part of it that comes now.
+    pub(crate) fn part(&self, name: String) -> Self {
+        Self {
+            part: Some(name),
+            ..self.clone()
+        }
+    }
+
+    /// How many queues get each message, as far as the settings tell.
+    pub(crate) fn copies(&self) -> u64 {
+        let to_all = self.exchange_type == "fanout" || self.routing_key.is_some();
+        if !self.exchange.is_empty() && to_all {
+            self.queues.len() as u64
+        } else {
+            1
+        }
+    }
+
+    /// With -C: of all producers together.
+    pub(crate) fn messages_to_send(&self) -> Option<u64> {
+        let producers = u64::from(self.producers) * u64::from(self.producer_channels);
+        self.producer_messages.map(|each| each * producers)
+    }
+
+    /// Whether each message's latency is recorded, or one per read: at millions per second a
+    /// histogram entry for each would make the generator the bottleneck.
+    pub(crate) fn records_every_latency(&self) -> bool {
+        self.rate.is_some() || !self.variable_rate.is_empty()
+    }
+
+    /// The sizes of messages; more than one if they change over time.
+    pub(crate) fn sizes_bytes(&self) -> Vec<usize> {
+        if self.variable_size.is_empty() {
+            return vec![self.size_bytes];
+        }
+        let size_bytes = |step: &Step| step.value as usize;
+        self.variable_size.iter().map(size_bytes).collect()
+    }
+
+    /// Whether the run ends by itself before (or without) -z.
+    pub(crate) fn has_count_limit(&self) -> bool {
+        self.producer_messages.is_some() || self.consumer_messages.is_some()
+    }
+}
+
+/// A plot's name must say what it is to be.
+pub(super) fn check_plot(path: Option<&Path>) -> Result<()> {
+    let extension = path.and_then(Path::extension).unwrap_or_default();
+    ensure!(
+        path.is_none() || extension == "svg" || extension == "html",
+        "--plot: the file's name must end in .svg or .html"
+    );
+    Ok(())
+}
