@@ -54,6 +54,12 @@ pub const BATCH_KEPT_BYTES: usize = 4 * 1024 * 1024;
 pub const RING_BATCHES: usize = 8;
 /// Consumers that one channel may have.
 pub const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
+/// Longest time that consumers can be given to acknowledge in, in milliseconds: ten years, as for whatever
+/// expires. More is as good as for ever.
+pub const CONSUMER_TIMEOUT_MS_MAX: u64 = 315_360_000_000;
+/// Notes that a channel keeps of when it was delivered what, for each timeout of its consumers: as many
+/// parts of the timeout are the most by which it is late, a second for half an hour.
+pub const CONSUMER_TIMEOUT_NOTES_MAX: u32 = 2048;
 /// Bytes of publishes and acks that a transaction may hold before it is refused.
 pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Steps of a job whose size grows with a queue (purge, requeue) that one turn takes.
@@ -61,6 +67,8 @@ pub const JOB_STEPS_PER_TURN: usize = 10_000;
 /// Queues that take other limits in one turn after policies have changed: matching names and reading
 /// arguments takes some microseconds for each.
 pub const REVIEWS_PER_TURN: usize = 500;
+/// Sessions that learn in one turn what changed policies let their consumers do.
+pub const SESSION_REVIEWS_PER_TURN: usize = 500;
 /// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by
 /// itself; this bounds the work of one publish.
 pub const EXCHANGE_HOPS_MAX: usize = 1000;

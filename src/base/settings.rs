@@ -17,6 +17,9 @@ pub struct Settings {
     pub heartbeat_s: u16,
     /// From accept to `connection.open-ok`.
     pub handshake_timeout: Duration,
+    /// How long a consumer may keep a delivery without acknowledging it, where its queue and policies
+    /// say nothing. None is for ever.
+    pub consumer_timeout: Option<Duration>,
     /// Largest message body in bytes.
     pub message_bytes_max: u64,
     /// Dead bytes that a log may hold beyond as many as are alive, as [`limits::LOG_GARBAGE_BYTES`]. No
@@ -37,6 +40,7 @@ impl Default for Settings {
             channel_max: limits::CHANNEL_MAX,
             heartbeat_s: limits::HEARTBEAT.as_secs() as u16,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            consumer_timeout: None,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
             vhosts: vec![Name::from("/")],

@@ -176,6 +176,9 @@ impl Core {
             outbox: &mut self.outbox,
         };
         self.shard.begin_turn(&mut context);
+        for session in self.sessions.next_to_review() {
+            self.with_session(now, session, Session::policies_changed);
+        }
         for _ in 0..ROUNDS_MAX {
             if !self.outbox.has_mail(self.id) {
                 break;
@@ -264,7 +267,7 @@ impl Core {
 
     /// Whether there is work left that needs no further input (own mail, a resumable job).
     pub fn has_work(&self) -> bool {
-        self.outbox.has_mail(self.id) || self.shard.has_work()
+        self.outbox.has_mail(self.id) || self.shard.has_work() || self.sessions.is_reviewing()
     }
 
     /// Lines for the log since it was last asked for; to be written once a turn.

@@ -183,7 +183,10 @@ impl Core {
                 self.shard.create(*id, definition, &self.topology);
                 self.warn_of_unsupported(definition);
             }
-            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => self.shard.policies_changed(),
+            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => {
+                self.shard.policies_changed();
+                self.sessions.policies_changed();
+            }
             _ => {}
         }
         self.outbox

@@ -15,6 +15,7 @@ mod alarm;
 mod bad_input;
 mod channel;
 mod confirm;
+mod consumer_timeout;
 mod dead_letter;
 mod definitions;
 mod delayed;
