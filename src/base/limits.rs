@@ -78,6 +78,11 @@ pub const BINDING_WEIGHT_MAX: u32 = u32::MAX;
 /// Bytes of contents that a connection may have begun and not completed, over all its channels: some
 /// of the largest messages, and not 2047 of them.
 pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Messages that a recent history exchange keeps at most: each new binding gets copies of all of them in
+/// one step.
+pub const HISTORY_LENGTH_MAX: u32 = 10_000;
+/// Bytes of them at most: they are in memory.
+pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Cores: a channel keeps a bit for each.
 pub const CORES_MAX: u16 = 64;
 /// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.

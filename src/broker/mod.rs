@@ -19,10 +19,11 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use catalog::Catalog;
+use postman::Unreported;
 use sessions::Sessions;
 
 use crate::base::{Alarms, CoreId, Notices, Settings, Time, WallClock, limits};
@@ -54,6 +55,8 @@ pub struct Core {
     alarms: Alarms,
     clock: WallClock,
     timers: BTreeSet<(Time, SessionIndex)>,
+    /// Changes that are carried out and not yet reported.
+    unreported: VecDeque<Unreported>,
     /// Takes the place of own mail while that is handled.
     spare: Option<Box<Mail>>,
     /// The time of the last input.
@@ -86,6 +89,7 @@ impl Core {
             alarms: Alarms::default(),
             clock: WallClock::default(),
             timers: BTreeSet::new(),
+            unreported: VecDeque::new(),
             spare: None,
             now: Time::default(),
             nobody: Output::default(),

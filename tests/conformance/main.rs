@@ -41,6 +41,7 @@ mod precedence;
 mod publish;
 mod queue;
 mod queue_contents;
+mod recent_history;
 mod reply_to;
 mod sender_selected;
 mod shutdown;

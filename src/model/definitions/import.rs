@@ -27,7 +27,7 @@ use crate::model::definitions_json::{
     BindingEntry, DefinitionsFile, DestinationType, ExchangeEntry, QueueEntry, UserEntry,
     as_object, as_operator_policy, to_arguments, to_json,
 };
-use crate::model::exchange::{self, delayed, headers};
+use crate::model::exchange::{self, headers, own_queue};
 use crate::model::name_rules::is_reserved;
 
 /// What is wrong with a file: which thing in it, and why.
@@ -85,7 +85,7 @@ impl Definitions {
     /// All of it as a file, sorted, so that the same definitions make the same file.
     pub fn export(&self) -> DefinitionsFile {
         let queues = self.queues.iter();
-        let is_declared = |queue: &&DurableQueue| delayed::exchange_of(&queue.name).is_none();
+        let is_declared = |queue: &&DurableQueue| own_queue::exchange_of(&queue.name).is_none();
         let mut queues: Vec<_> = queues.filter(is_declared).collect();
         queues.sort_by_key(|queue| (&queue.vhost, &queue.name));
         let mut exchanges: Vec<_> = self.exchanges.iter().collect();
@@ -262,9 +262,9 @@ impl Import<'_> {
         }
         exchange::check_arguments(exchange.kind, &exchange.arguments)
             .map_err(|error| fault(&thing)(error.to_string()))?;
-        if exchange.kind == ExchangeKind::Delayed {
-            let name = delayed::queue_name(&exchange.name);
-            self.new_queue(exchange.vhost.clone(), name, false, Arguments::default());
+        if let Some(arguments) = own_queue::arguments(exchange.kind, &exchange.arguments) {
+            let name = own_queue::name(&exchange.name);
+            self.new_queue(exchange.vhost.clone(), name, false, arguments);
         }
         self.definitions.apply(DefinitionRecord::Exchange(exchange));
         Ok(())

@@ -9,7 +9,7 @@ use crate::model::NameKey;
 use crate::model::administration;
 use crate::model::arguments::{CONSUMER_TIMEOUT, QueueArguments};
 use crate::model::definition::ExchangeDefinition;
-use crate::model::exchange::delayed;
+use crate::model::exchange::own_queue;
 use crate::model::policy::{Effective, Policy, PolicyFault, PolicyKind};
 
 impl Topology {
@@ -21,10 +21,10 @@ impl Topology {
         QueueArguments::parse(&merged).ok()
     }
 
-    /// The policies that count for a queue, unless it is gone. None do for that of a delayed exchange.
+    /// The policies that count for a queue, unless it is gone. None do for an exchange's own.
     pub fn policies_of_queue(&self, id: QueueId) -> Option<Effective<'_>> {
         let queue = self.queue(id)?;
-        if delayed::exchange_of(&queue.name).is_some() {
+        if own_queue::exchange_of(&queue.name).is_some() {
             return None;
         }
         let queue_type = QueueArguments::parse(&queue.arguments)
