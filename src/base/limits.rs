@@ -83,6 +83,9 @@ pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const HISTORY_LENGTH_MAX: u32 = 10_000;
 /// Bytes of them at most: they are in memory.
 pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Keys of messages that a queue or an exchange remembers to know duplicates by, at most; it forgets the
+/// oldest. Each takes some hundred bytes of memory.
+pub const DEDUPLICATION_KEYS_MAX: usize = 1_000_000;
 /// Cores: a channel keeps a bit for each.
 pub const CORES_MAX: u16 = 64;
 /// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.

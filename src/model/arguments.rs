@@ -84,6 +84,8 @@ pub struct QueueArguments {
     pub delivery_limit: Option<u64>,
     /// `x-consumer-timeout`, in milliseconds; 0 is none, whatever the configuration says.
     pub consumer_timeout_ms: Option<u64>,
+    /// `x-message-deduplication`. An argument of a plugin: RabbitMQ doesn't compare it.
+    pub deduplicates: bool,
     unsupported: Vec<&'static str>,
 }
 
@@ -311,6 +313,7 @@ impl QueueArguments {
             },
             consumer_timeout_ms: number(CONSUMER_TIMEOUT)
                 .map(|ms| ms.min(limits::CONSUMER_TIMEOUT_MS_MAX)),
+            deduplicates: is("x-message-deduplication", Value::Bool(true)),
             unsupported,
         })
     }

@@ -293,6 +293,7 @@ impl Shard {
                             .push((id, if is_long { now_ms } else { expires }));
                     }
                 }
+                Admitted::Duplicate => {}
                 Admitted::Refused => {
                     is_refused = true;
                     self.changed.push((id, NEVER));

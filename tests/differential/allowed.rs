@@ -11,7 +11,7 @@ type Recognize = fn(&Difference, &[Step]) -> bool;
 /// Evened out before anything is compared, in `describe`. What AMQP leaves open isn't in the list: see the README.
 const NORMALIZED: [&str; 4] = ["access-kind", "line-breaks", "table-order", "x-last-death"];
 
-const ALLOWED: [(&str, Recognize); 12] = [
+const ALLOWED: [(&str, Recognize); 13] = [
     ("bcc-of-dead-letters", |difference, steps| {
         let has_bcc = steps.iter().any(|step| has_field(step, "h.BCC"));
         let buries = steps
@@ -52,6 +52,11 @@ const ALLOWED: [(&str, Recognize); 12] = [
             && difference.reference_says("541 INTERNAL_ERROR")
             && difference.leveret_says("BindOk")
     }),
+    ("history-order", |difference, steps| {
+        let has_history = steps.iter().any(|step| has_word(step, "x-recent-history"));
+        let binds = steps.iter().any(|step| is_of(step, "exchange.bind"));
+        has_history && binds && difference.is_about("basic.get-ok")
+    }),
     ("queue-type-name", |difference, _| {
         difference.reference_says("of queue type rabbit_classic_queue")
             && difference.leveret_says("of queue type classic")
@@ -89,9 +94,16 @@ fn has_field(step: &Step, name: &str) -> bool {
     matches!(step, Step::Send { operation, .. } if operation.fields.iter().any(|(key, _)| key == name))
 }
 
+fn is_of(step: &Step, method: &str) -> bool {
+    matches!(step, Step::Send { operation, .. } if operation.method == method)
+}
+
+fn has_word(step: &Step, word: &str) -> bool {
+    matches!(step, Step::Send { operation, .. } if operation.words.iter().any(|one| one == word))
+}
+
 fn is_global_prefetch(step: &Step) -> bool {
-    matches!(step, Step::Send { operation, .. }
-        if operation.method == "basic.qos" && operation.words.iter().any(|word| word == "global"))
+    is_of(step, "basic.qos") && has_word(step, "global")
 }
 
 /// The id under which a difference is listed.
