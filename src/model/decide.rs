@@ -633,7 +633,7 @@ fn bind(ends: &Ends<'_>, routing_key: &Name, arguments: &Arguments) -> Result<De
     let destination = ends.find_destination()?;
     if let Some(definition) = ends.topology.exchange(source) {
         let queue = match destination {
-            Destination::Queue(id) => ends.topology.queue(id),
+            Destination::Queue(id) => ends.topology.queue(id).map(|queue| &queue.arguments),
             Destination::Exchange(_) => None,
         };
         let (kind, of_exchange) = (definition.kind, &definition.arguments);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value as Json;
+
 use super::Access;
 use crate::amqp::error::{ChannelError, ConnectionError};
 use crate::base::Name;
@@ -13,8 +15,12 @@ pub(super) struct Limits {
     user_connections: BTreeMap<Name, u64>,
     user_channels: BTreeMap<Name, u64>,
     vhost_connections: BTreeMap<Name, u64>,
-    vhost_queues: BTreeMap<Name, u64>,
+    vhost_queues: QueueLimits,
 }
+
+/// How many queues vhosts may have, where that was set.
+#[derive(Default, Debug)]
+pub struct QueueLimits(BTreeMap<Name, u64>);
 
 const MAX_CONNECTIONS: &str = "max-connections";
 const MAX_CHANNELS: &str = "max-channels";
@@ -36,12 +42,37 @@ impl Limits {
             if parameter.component.as_str() != VHOST_LIMITS {
                 continue;
             }
-            let limit = |name: &str| parameter.value.get(name)?.as_i64();
-            let vhost = &parameter.vhost;
-            set(&mut limits.vhost_connections, vhost, limit(MAX_CONNECTIONS));
-            set(&mut limits.vhost_queues, vhost, limit(MAX_QUEUES));
+            let limit = parameter.value.get(MAX_CONNECTIONS).and_then(Json::as_i64);
+            set(&mut limits.vhost_connections, &parameter.vhost, limit);
         }
+        limits.vhost_queues = QueueLimits::new(administration);
         limits
+    }
+}
+
+impl QueueLimits {
+    /// As administrators have set them.
+    pub fn new(administration: &Administration) -> Self {
+        let mut limits = BTreeMap::new();
+        let parameters = administration.parameters();
+        for parameter in parameters.filter(|one| one.component.as_str() == VHOST_LIMITS) {
+            let limit = parameter.value.get(MAX_QUEUES).and_then(Json::as_i64);
+            set(&mut limits, &parameter.vhost, limit);
+        }
+        Self(limits)
+    }
+
+    /// Whether there may be one more queue in a vhost that has so many.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` (406).
+    pub fn check(&self, vhost: &Name, queues: usize, name: &Name) -> Result<(), ChannelError> {
+        match reached(&self.0, vhost, queues as u64) {
+            Some(limit) => Err(ChannelError::PreconditionFailed(format!(
+                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -111,12 +142,7 @@ impl Access {
         queues: usize,
         name: &Name,
     ) -> Result<(), ChannelError> {
-        match reached(&self.limits.vhost_queues, vhost, queues as u64) {
-            Some(limit) => Err(ChannelError::PreconditionFailed(format!(
-                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
-            ))),
-            None => Ok(()),
-        }
+        self.limits.vhost_queues.check(vhost, queues, name)
     }
 }
 

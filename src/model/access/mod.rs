@@ -9,6 +9,7 @@ mod limits;
 mod password;
 
 pub use authorise::authorise;
+pub use limits::QueueLimits;
 pub use password::{Password, UnknownHash};
 
 use std::collections::BTreeMap;

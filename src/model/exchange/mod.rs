@@ -19,7 +19,7 @@ use crate::amqp::properties::Properties;
 use crate::base::Name;
 use crate::model::Seeded;
 use crate::model::arguments::{Arguments, QueueArguments, QueueType};
-use crate::model::definition::{Destination, ExchangeKind, QueueDefinition};
+use crate::model::definition::{Destination, ExchangeKind};
 use binding_list::BindingList;
 use consistent_hash::{ConsistentHashBindings, HashOn};
 use direct::DirectBindings;
@@ -46,8 +46,8 @@ pub fn check_arguments(kind: ExchangeKind, arguments: &Arguments) -> Result<(), 
     }
 }
 
-/// Checks a binding's key and arguments, and where it leads (`queue` is none for an exchange), by the
-/// rules of this kind of exchange, which was declared with `of_exchange`.
+/// Checks a binding's key and arguments, and where it leads (`queue`: what the queue was declared with, none for an
+/// exchange), by the rules of this kind of exchange, which was declared with `of_exchange`.
 ///
 /// # Errors
 /// `PreconditionFailed` (406), in RabbitMQ's words.
@@ -56,7 +56,7 @@ pub fn check_binding(
     of_exchange: &Arguments,
     key: &Name,
     arguments: &Arguments,
-    queue: Option<&QueueDefinition>,
+    queue: Option<&Arguments>,
 ) -> Result<(), ChannelError> {
     match kind {
         ExchangeKind::Delayed => {
@@ -71,9 +71,9 @@ pub fn check_binding(
 }
 
 /// `rabbit_exchange_type_local_random:validate_binding`.
-fn check_local(key: &Name, queue: Option<&QueueDefinition>) -> Result<(), ChannelError> {
-    let queue_type = |queue: &QueueDefinition| {
-        QueueArguments::parse(&queue.arguments)
+fn check_local(key: &Name, queue: Option<&Arguments>) -> Result<(), ChannelError> {
+    let queue_type = |declared: &Arguments| {
+        QueueArguments::parse(declared)
             .map(|arguments| arguments.queue_type)
             .unwrap_or_default()
     };

@@ -224,3 +224,63 @@ fn configured_users_and_vhosts_may_be_referred_to() {
     let mut definitions = Definitions::new(1);
     assert_eq!(definitions.import(file(&json), context), Ok(vec![]));
 }
+
+#[test]
+fn a_vhost_gets_no_more_queues_than_it_may_have() {
+    let limited = |queues: &[&str]| {
+        let queues: Vec<Json> = queues
+            .iter()
+            .map(|name| json!({"vhost": "/", "name": name}))
+            .collect();
+        json!({
+            "parameters": [
+                {"vhost": "/", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}},
+            ],
+            "exchanges": [{"vhost": "/", "name": "x", "type": "x-recent-history"}],
+            "queues": queues,
+        })
+    };
+    let (definitions, left_out) = imported(&limited(&["a", "b"]));
+    assert_eq!(left_out, [""; 0], "the exchange's own doesn't count");
+    assert_eq!(
+        error_on(definitions, &limited(&["a", "b", "c"])),
+        "queue 'c' in vhost '/': cannot declare queue 'c': queue limit in vhost '/' (2) is reached"
+    );
+}
+
+#[test]
+fn a_binding_is_checked_by_the_rules_of_its_source() {
+    let bound = |kind: &str, key: &str, queue_type: &str| {
+        json!({
+            "exchanges": [{"vhost": "/", "name": "x", "type": kind}],
+            "queues": [{"vhost": "/", "name": "q", "arguments": {"x-queue-type": queue_type}}],
+            "bindings": [{"vhost": "/", "source": "x", "destination": "q", "destination_type": "queue",
+                "routing_key": key, "arguments": {}}],
+        })
+    };
+    imported(&bound("x-consistent-hash", "3", "classic"));
+    imported(&bound("x-local-random", "", "classic"));
+    for (kind, key, queue_type, reason) in [
+        (
+            "x-consistent-hash",
+            "heavy",
+            "classic",
+            "The binding key must be an integer: <<\"heavy\">>",
+        ),
+        (
+            "x-local-random",
+            "key",
+            "classic",
+            "Non empty binding 'key' key not permitted",
+        ),
+        (
+            "x-local-random",
+            "",
+            "quorum",
+            "Queue type rabbit_quorum_queue not valid for this exchange type",
+        ),
+    ] {
+        let error = error(&bound(kind, key, queue_type));
+        assert!(error.ends_with(reason), "{error}");
+    }
+}
