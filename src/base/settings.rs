@@ -27,6 +27,8 @@ pub struct Settings {
     pub log_garbage_bytes: u64,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
+    /// Limits of vhosts that have none of their own; the first that matches counts.
+    pub default_limits: Vec<DefaultLimits>,
     /// Who may log in, besides the users that are stored.
     pub users: Vec<User>,
     /// Names of users, also of stored ones, who may connect from this machine only.
@@ -44,6 +46,7 @@ impl Default for Settings {
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
             vhosts: vec![Name::from("/")],
+            default_limits: Vec::new(),
             users: vec![User {
                 name: Name::from("guest"),
                 password: Secret::new("guest"),
@@ -66,6 +69,17 @@ impl Settings {
             }
         }
     }
+}
+
+/// How much a vhost may have, by its name.
+#[derive(Clone, Debug)]
+pub struct DefaultLimits {
+    /// Which vhosts it is for.
+    pub vhosts: Pattern,
+    /// Connections to each of them.
+    pub connections: Option<u64>,
+    /// Queues in each of them.
+    pub queues: Option<u64>,
 }
 
 /// A user of the configuration file.

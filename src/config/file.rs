@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::options::{Amount, LogLevel};
 use super::users::{ROOT, Users};
-use super::{ConfigError, value};
+use super::{ConfigError, default_limits, value};
 use crate::base::{Name, Settings, limits};
 
 /// RabbitMQ's own upper bound for `max_message_size`, in bytes.
@@ -32,7 +32,7 @@ const MEMORY_FRACTION_MAX: f64 = 1.0;
 const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
-const WITHOUT_EFFECT: [&str; 57] = [
+const WITHOUT_EFFECT: [&str; 56] = [
     "anonymous_login_",
     "auth_backends.",
     "auth_http.",
@@ -53,7 +53,6 @@ const WITHOUT_EFFECT: [&str; 57] = [
     "connection_max",
     "consumer_max_per_channel",
     "credential_validator.",
-    "default_limits.",
     "default_policies.",
     "default_queue_type",
     "definitions.",
@@ -114,6 +113,7 @@ pub(super) struct File {
     channel_max: Option<u16>,
     message_bytes_max: Option<u64>,
     vhosts: BTreeMap<String, String>,
+    default_limits: default_limits::Vhosts,
     warnings: Vec<String>,
 }
 
@@ -268,6 +268,7 @@ impl File {
             ["vhosts", name] => {
                 self.vhosts.insert(name.to_owned(), short(value)?);
             }
+            ["default_limits", "vhosts", id, key] => self.default_limits.set(id, key, value)?,
             ["tcp_listen_options", "backlog"] => {
                 self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
             }
@@ -334,6 +335,7 @@ impl File {
             message_bytes_max: self.message_bytes_max.unwrap_or(default.message_bytes_max),
             log_garbage_bytes: default.log_garbage_bytes,
             vhosts,
+            default_limits: self.default_limits.limits()?,
             users,
             loopback_users: self.users.loopback_users(),
         };

@@ -6,7 +6,8 @@ use serde_json::Value as Json;
 
 use super::Access;
 use crate::amqp::error::{ChannelError, ConnectionError};
-use crate::base::Name;
+use crate::base::settings::DefaultLimits;
+use crate::base::{Name, Settings};
 use crate::model::administration::{Administration, VHOST_LIMITS};
 
 /// The limits that were set, by user and by vhost.
@@ -27,7 +28,7 @@ const MAX_CHANNELS: &str = "max-channels";
 const MAX_QUEUES: &str = "max-queues";
 
 impl Limits {
-    pub(super) fn new(administration: &Administration) -> Self {
+    pub(super) fn new(settings: &Settings, administration: &Administration) -> Self {
         let mut limits = Self::default();
         for user in administration.users() {
             let limit = |name| user.limits.get(name).copied();
@@ -38,28 +39,53 @@ impl Limits {
             );
             set(&mut limits.user_channels, &user.name, limit(MAX_CHANNELS));
         }
-        for parameter in administration.parameters() {
-            if parameter.component.as_str() != VHOST_LIMITS {
-                continue;
-            }
-            let limit = parameter.value.get(MAX_CONNECTIONS).and_then(Json::as_i64);
-            set(&mut limits.vhost_connections, &parameter.vhost, limit);
-        }
-        limits.vhost_queues = QueueLimits::new(administration);
+        let defaults = &settings.default_limits;
+        limits.vhost_connections =
+            of_vhosts(&settings.vhosts, administration, MAX_CONNECTIONS, |vhost| {
+                first_match(defaults, vhost)?.connections
+            });
+        limits.vhost_queues = QueueLimits::new(&settings.vhosts, defaults, administration);
         limits
     }
 }
 
-impl QueueLimits {
-    /// As administrators have set them.
-    pub fn new(administration: &Administration) -> Self {
-        let mut limits = BTreeMap::new();
-        let parameters = administration.parameters();
-        for parameter in parameters.filter(|one| one.component.as_str() == VHOST_LIMITS) {
-            let limit = parameter.value.get(MAX_QUEUES).and_then(Json::as_i64);
+/// The limit of that name of each vhost that has one: as administrators have set it, or where they have
+/// set none for the vhost as the configuration says.
+fn of_vhosts<'a>(
+    vhosts: impl IntoIterator<Item = &'a Name>,
+    administration: &Administration,
+    name: &str,
+    default: impl Fn(&Name) -> Option<u64>,
+) -> BTreeMap<Name, u64> {
+    let vhosts = vhosts.into_iter();
+    let mut limits: BTreeMap<_, _> = vhosts
+        .filter_map(|vhost| Some((vhost.clone(), default(vhost)?)))
+        .collect();
+    for parameter in administration.parameters() {
+        if parameter.component.as_str() == VHOST_LIMITS {
+            limits.remove(&parameter.vhost);
+            let limit = parameter.value.get(name).and_then(Json::as_i64);
             set(&mut limits, &parameter.vhost, limit);
         }
-        Self(limits)
+    }
+    limits
+}
+
+fn first_match<'a>(defaults: &'a [DefaultLimits], vhost: &Name) -> Option<&'a DefaultLimits> {
+    let mut defaults = defaults.iter();
+    defaults.find(|default| default.vhosts.matches(vhost.as_bytes()))
+}
+
+impl QueueLimits {
+    /// Of these vhosts, and of those that administrators have set limits for.
+    pub fn new<'a>(
+        vhosts: impl IntoIterator<Item = &'a Name>,
+        defaults: &[DefaultLimits],
+        administration: &Administration,
+    ) -> Self {
+        Self(of_vhosts(vhosts, administration, MAX_QUEUES, |vhost| {
+            first_match(defaults, vhost)?.queues
+        }))
     }
 
     /// Whether there may be one more queue in a vhost that has so many.

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::{Definitions, Place, is_predeclared};
 use crate::amqp::table::Value;
+use crate::base::settings::DefaultLimits;
 use crate::base::{CoreId, Name};
 use crate::model::access::{Password, QueueLimits};
 use crate::model::administration::{Administered, Permission, Policy, User, VHOST_LIMITS};
@@ -43,6 +44,8 @@ pub struct ImportError {
 pub struct ImportContext<'a> {
     /// Vhosts of the configuration.
     pub vhosts: &'a [Name],
+    /// What vhosts may have that nothing else is said of.
+    pub default_limits: &'a [DefaultLimits],
     /// Users of the configuration.
     pub users: &'a [Name],
     /// New queues are spread over so many cores, at least 1.
@@ -68,6 +71,7 @@ impl Definitions {
         }
         let mut import = Import {
             queues,
+            queue_limits: QueueLimits::default(),
             definitions: self,
             vhosts: BTreeSet::new(),
             users: context.users.iter().cloned().collect(),
@@ -75,6 +79,11 @@ impl Definitions {
             left_out: Vec::new(),
         };
         import.administered(&file)?;
+        import.queue_limits = QueueLimits::new(
+            &import.vhosts,
+            context.default_limits,
+            &import.definitions.administration,
+        );
         for exchange in file.exchanges {
             import.exchange(exchange)?;
         }
@@ -125,6 +134,7 @@ struct Import<'a> {
     users: BTreeSet<Name>,
     /// How many queues each vhost has, without those of exchanges.
     queues: BTreeMap<Name, usize>,
+    queue_limits: QueueLimits,
     left_out: Vec<String>,
 }
 
@@ -313,8 +323,7 @@ impl Import<'_> {
             return alike.then_some(()).ok_or_else(|| unlike(&thing));
         }
         let queues = self.queues.entry(vhost.clone()).or_default();
-        let limits = QueueLimits::new(&self.definitions.administration);
-        limits
+        self.queue_limits
             .check(&vhost, *queues, &name)
             .map_err(|error| fault(&thing)(error.to_string()))?;
         *queues += 1;

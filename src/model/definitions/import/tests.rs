@@ -12,6 +12,7 @@ fn file(json: &Json) -> DefinitionsFile {
 fn context() -> ImportContext<'static> {
     ImportContext {
         vhosts: &[],
+        default_limits: &[],
         users: &[],
         cores: 2,
         seed: 7,
@@ -283,4 +284,31 @@ fn a_binding_is_checked_by_the_rules_of_its_source() {
         let error = error(&bound(kind, key, queue_type));
         assert!(error.ends_with(reason), "{error}");
     }
+}
+
+#[test]
+fn vhosts_have_the_limits_of_the_configuration_unless_they_have_their_own() {
+    let limits = DefaultLimits {
+        vhosts: crate::base::Pattern::parse("^small").expect("well-formed"),
+        connections: None,
+        queues: Some(1),
+    };
+    let context = ImportContext {
+        default_limits: &[limits],
+        ..context()
+    };
+    let queues = |own: Json| {
+        file(&json!({
+            "vhosts": [{"name": "small"}],
+            "parameters": own,
+            "queues": [{"vhost": "small", "name": "a"}, {"vhost": "small", "name": "b"}],
+        }))
+    };
+    let error = Definitions::new(1).import(queues(json!([])), context);
+    assert_eq!(
+        error.expect_err("one too many").to_string(),
+        "queue 'b' in vhost 'small': cannot declare queue 'b': queue limit in vhost 'small' (1) is reached"
+    );
+    let own = json!([{"vhost": "small", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}}]);
+    assert_eq!(Definitions::new(1).import(queues(own), context), Ok(vec![]));
 }
