@@ -108,6 +108,10 @@ pub enum ChannelError {
     GetFromSingleActive { queue: Name, vhost: Name },
     #[error("transaction holds more than {0} bytes")]
     TransactionTooLarge(usize),
+    #[error(
+        "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This timeout value can be configured, see consumers doc guide to learn more"
+    )]
+    AcknowledgementTimeout { channel: u16, timeout_ms: u64 },
     #[error("{0}")]
     PreconditionFailed(String),
 }
@@ -143,6 +147,7 @@ impl ChannelError {
             | Self::TransactionTooLarge(_)
             | Self::PartialTransaction
             | Self::InvalidExpiration { .. }
+            | Self::AcknowledgementTimeout { .. }
             | Self::PreconditionFailed(_) => (406, "PRECONDITION_FAILED"),
         }
     }

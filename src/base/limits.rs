@@ -57,6 +57,12 @@ pub const BATCH_KEPT_BYTES: usize = 4 * 1024 * 1024;
 pub const RING_BATCHES: usize = 8;
 /// Consumers that one channel may have.
 pub const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
+/// Longest time that consumers can be given to acknowledge in, in milliseconds: ten years, as for whatever
+/// expires. More is as good as for ever.
+pub const CONSUMER_TIMEOUT_MS_MAX: u64 = 315_360_000_000;
+/// Notes that a channel keeps of when it was delivered what, for each timeout of its consumers: as many
+/// parts of the timeout are the most by which it is late, a second for half an hour.
+pub const CONSUMER_TIMEOUT_NOTES_MAX: u32 = 2048;
 /// Bytes of publishes and acks that a transaction may hold before it is refused.
 pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Steps of a job whose size grows with a queue (purge, requeue) that one turn takes.
@@ -64,6 +70,8 @@ pub const JOB_STEPS_PER_TURN: usize = 10_000;
 /// Queues that take other limits in one turn after policies have changed: matching names and reading
 /// arguments takes some microseconds for each.
 pub const REVIEWS_PER_TURN: usize = 500;
+/// Sessions that learn in one turn what changed policies let their consumers do.
+pub const SESSION_REVIEWS_PER_TURN: usize = 500;
 /// Hops a message makes from exchange to exchange. Each exchange is visited once, so a cycle ends by
 /// itself; this bounds the work of one publish.
 pub const EXCHANGE_HOPS_MAX: usize = 1000;
@@ -73,6 +81,14 @@ pub const BINDING_WEIGHT_MAX: u32 = u32::MAX;
 /// Bytes of contents that a connection may have begun and not completed, over all its channels: some
 /// of the largest messages, and not 2047 of them.
 pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Messages that a recent history exchange keeps at most: each new binding gets copies of all of them in
+/// one step.
+pub const HISTORY_LENGTH_MAX: u32 = 10_000;
+/// Bytes of them at most: they are in memory.
+pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Keys of messages that a queue or an exchange remembers to know duplicates by, at most; it forgets the
+/// oldest. Each takes some hundred bytes of memory.
+pub const DEDUPLICATION_KEYS_MAX: usize = 1_000_000;
 /// Cores: a channel keeps a bit for each.
 pub const CORES_MAX: u16 = 64;
 /// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.

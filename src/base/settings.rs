@@ -17,6 +17,9 @@ pub struct Settings {
     pub heartbeat_s: u16,
     /// From accept to `connection.open-ok`.
     pub handshake_timeout: Duration,
+    /// How long a consumer may keep a delivery without acknowledging it, where its queue and policies
+    /// say nothing. None is for ever.
+    pub consumer_timeout: Option<Duration>,
     /// Largest message body in bytes.
     pub message_bytes_max: u64,
     /// Dead bytes that a log may hold beyond as many as are alive, as [`limits::LOG_GARBAGE_BYTES`]. No
@@ -24,6 +27,8 @@ pub struct Settings {
     pub log_garbage_bytes: u64,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
+    /// Limits of vhosts that have none of their own; the first that matches counts.
+    pub default_limits: Vec<DefaultLimits>,
     /// Who may log in, besides the users that are stored.
     pub users: Vec<User>,
     /// Names of users, also of stored ones, who may connect from this machine only.
@@ -37,9 +42,11 @@ impl Default for Settings {
             channel_max: limits::CHANNEL_MAX,
             heartbeat_s: limits::HEARTBEAT.as_secs() as u16,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            consumer_timeout: None,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
             vhosts: vec![Name::from("/")],
+            default_limits: Vec::new(),
             users: vec![User {
                 name: Name::from("guest"),
                 password: Secret::new("guest"),
@@ -62,6 +69,17 @@ impl Settings {
             }
         }
     }
+}
+
+/// How much a vhost may have, by its name.
+#[derive(Clone, Debug)]
+pub struct DefaultLimits {
+    /// Which vhosts it is for.
+    pub vhosts: Pattern,
+    /// Connections to each of them.
+    pub connections: Option<u64>,
+    /// Queues in each of them.
+    pub queues: Option<u64>,
 }
 
 /// A user of the configuration file.

@@ -19,10 +19,11 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use catalog::Catalog;
+use postman::Unreported;
 use sessions::Sessions;
 
 use crate::base::{Alarms, CoreId, Notices, Settings, Time, WallClock, limits};
@@ -54,6 +55,8 @@ pub struct Core {
     alarms: Alarms,
     clock: WallClock,
     timers: BTreeSet<(Time, SessionIndex)>,
+    /// Changes that are carried out and not yet reported.
+    unreported: VecDeque<Unreported>,
     /// Takes the place of own mail while that is handled.
     spare: Option<Box<Mail>>,
     /// The time of the last input.
@@ -86,6 +89,7 @@ impl Core {
             alarms: Alarms::default(),
             clock: WallClock::default(),
             timers: BTreeSet::new(),
+            unreported: VecDeque::new(),
             spare: None,
             now: Time::default(),
             nobody: Output::default(),
@@ -176,6 +180,9 @@ impl Core {
             outbox: &mut self.outbox,
         };
         self.shard.begin_turn(&mut context);
+        for session in self.sessions.next_to_review() {
+            self.with_session(now, session, Session::policies_changed);
+        }
         for _ in 0..ROUNDS_MAX {
             if !self.outbox.has_mail(self.id) {
                 break;
@@ -264,7 +271,7 @@ impl Core {
 
     /// Whether there is work left that needs no further input (own mail, a resumable job).
     pub fn has_work(&self) -> bool {
-        self.outbox.has_mail(self.id) || self.shard.has_work()
+        self.outbox.has_mail(self.id) || self.shard.has_work() || self.sessions.is_reviewing()
     }
 
     /// Lines for the log since it was last asked for; to be written once a turn.

@@ -8,6 +8,14 @@ use crate::model::{Change, QueueDefinition};
 use crate::session::{Session, SessionContext};
 use crate::shard::ShardContext;
 
+/// A change that this core has carried out.
+pub(super) struct Unreported {
+    number: u64,
+    messages_deleted: u64,
+    /// Copies up to this number are to be where they belong before.
+    copies_upto: u64,
+}
+
 impl Core {
     /// Handles a mail from any core, this one included, and leaves it empty.
     pub(super) fn handle_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
@@ -24,6 +32,7 @@ impl Core {
                 outbox: &mut self.outbox,
             };
             self.shard.handle(mail, &mut context);
+            self.report_changes();
         }
         if !mail.to_session.is_empty() {
             self.hand_to_sessions(now, from, &mut mail.to_session);
@@ -178,21 +187,49 @@ impl Core {
             messages_deleted = self.shard.delete(*id, &mut context);
         }
         self.topology.apply(change);
+        let mut copies_upto = 0;
         match change {
+            Change::Bind(binding) => {
+                let mut context = ShardContext {
+                    topology: &self.topology,
+                    outbox: &mut self.outbox,
+                };
+                copies_upto = self.shard.send_history(binding, &mut context);
+            }
             Change::CreateQueue { id, definition } if definition.owner == self.id => {
                 self.shard.create(*id, definition, &self.topology);
                 self.warn_of_unsupported(definition);
             }
-            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => self.shard.policies_changed(),
+            Change::SetPolicy { .. } | Change::ClearPolicy { .. } => {
+                self.shard.policies_changed();
+                self.sessions.policies_changed();
+            }
             _ => {}
         }
-        self.outbox
-            .to(CoreId::CATALOG)
-            .to_catalog
-            .push(ToCatalog::Applied {
-                core: self.id,
-                number,
-                messages_deleted,
-            });
+        self.unreported.push_back(Unreported {
+            number,
+            messages_deleted,
+            copies_upto,
+        });
+        self.report_changes();
+    }
+
+    /// Tells the catalog which changes have been carried out, in their order. Whoever bound a queue to an
+    /// exchange with a history finds it there when it hears that the queue is bound.
+    fn report_changes(&mut self) {
+        let (shard, core) = (&self.shard, self.id);
+        while let Some(change) = self
+            .unreported
+            .pop_front_if(|change| shard.is_history_settled(change.copies_upto))
+        {
+            self.outbox
+                .to(CoreId::CATALOG)
+                .to_catalog
+                .push(ToCatalog::Applied {
+                    core,
+                    number: change.number,
+                    messages_deleted: change.messages_deleted,
+                });
+        }
     }
 }

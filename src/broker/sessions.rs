@@ -2,7 +2,7 @@
 //! core, with the next generation.
 
 use super::SessionIndex;
-use crate::base::{CoreId, SessionId, Time};
+use crate::base::{CoreId, SessionId, Time, limits};
 use crate::session::Session;
 
 /// All sessions of a core.
@@ -12,6 +12,8 @@ pub(super) struct Sessions {
     vacant: Vec<u32>,
     /// Sessions that may have something to write.
     dirty: Vec<SessionIndex>,
+    /// Policies have changed: the first one that doesn't know it yet.
+    to_review: Option<usize>,
 }
 
 #[derive(Default)]
@@ -30,6 +32,7 @@ impl Sessions {
             places: Vec::new(),
             vacant: Vec::new(),
             dirty: Vec::new(),
+            to_review: None,
         }
     }
 
@@ -82,6 +85,30 @@ impl Sessions {
             .filter(|(_, place)| place.session.is_some())
             .map(|(index, _)| SessionIndex(index as u32))
             .collect()
+    }
+
+    /// Policies have changed: every session is to hear of it.
+    pub(super) fn policies_changed(&mut self) {
+        self.to_review = Some(0);
+    }
+
+    /// Whether sessions are left that haven't.
+    pub(super) fn is_reviewing(&self) -> bool {
+        self.to_review.is_some()
+    }
+
+    /// The next of them.
+    pub(super) fn next_to_review(&mut self) -> Vec<SessionIndex> {
+        let Some(start) = self.to_review else {
+            return Vec::new();
+        };
+        let end = self
+            .places
+            .len()
+            .min(start + limits::SESSION_REVIEWS_PER_TURN);
+        self.to_review = (end < self.places.len()).then_some(end);
+        let some = (start..end).filter(|index| self.places[*index].session.is_some());
+        some.map(|index| SessionIndex(index as u32)).collect()
     }
 
     /// When the session's timer is due.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::options::{Amount, LogLevel};
 use super::users::{ROOT, Users};
-use super::{ConfigError, value};
+use super::{ConfigError, default_limits, value};
 use crate::base::{Name, Settings, limits};
 
 /// RabbitMQ's own upper bound for `max_message_size`, in bytes.
@@ -32,7 +32,7 @@ const MEMORY_FRACTION_MAX: f64 = 1.0;
 const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
-const WITHOUT_EFFECT: [&str; 58] = [
+const WITHOUT_EFFECT: [&str; 56] = [
     "anonymous_login_",
     "auth_backends.",
     "auth_http.",
@@ -52,9 +52,7 @@ const WITHOUT_EFFECT: [&str; 58] = [
     "collect_statistics_",
     "connection_max",
     "consumer_max_per_channel",
-    "consumer_timeout",
     "credential_validator.",
-    "default_limits.",
     "default_policies.",
     "default_queue_type",
     "definitions.",
@@ -110,10 +108,12 @@ pub(super) struct File {
     pub(super) disk_limit: Limit,
     handshake_timeout: Option<Duration>,
     heartbeat_s: Option<u16>,
+    consumer_timeout: Option<Duration>,
     frame_max: Option<u32>,
     channel_max: Option<u16>,
     message_bytes_max: Option<u64>,
     vhosts: BTreeMap<String, String>,
+    default_limits: default_limits::Vhosts,
     warnings: Vec<String>,
 }
 
@@ -246,6 +246,11 @@ impl File {
                 let timeout_ms = value::number(value, 1..=3_600_000, "milliseconds")?;
                 self.handshake_timeout = Some(Duration::from_millis(timeout_ms));
             }
+            ["consumer_timeout"] => {
+                let timeout_ms =
+                    value::number(value, 1..=limits::CONSUMER_TIMEOUT_MS_MAX, "milliseconds")?;
+                self.consumer_timeout = Some(Duration::from_millis(timeout_ms));
+            }
             ["heartbeat"] => {
                 self.heartbeat_s =
                     Some(value::number(value, 0..=u64::from(u16::MAX), "seconds")? as u16);
@@ -263,6 +268,7 @@ impl File {
             ["vhosts", name] => {
                 self.vhosts.insert(name.to_owned(), short(value)?);
             }
+            ["default_limits", "vhosts", id, key] => self.default_limits.set(id, key, value)?,
             ["tcp_listen_options", "backlog"] => {
                 self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
             }
@@ -325,9 +331,11 @@ impl File {
             channel_max: self.channel_max.unwrap_or(default.channel_max),
             heartbeat_s: self.heartbeat_s.unwrap_or(default.heartbeat_s),
             handshake_timeout: self.handshake_timeout.unwrap_or(default.handshake_timeout),
+            consumer_timeout: self.consumer_timeout,
             message_bytes_max: self.message_bytes_max.unwrap_or(default.message_bytes_max),
             log_garbage_bytes: default.log_garbage_bytes,
             vhosts,
+            default_limits: self.default_limits.limits()?,
             users,
             loopback_users: self.users.loopback_users(),
         };
@@ -414,8 +422,10 @@ mod tests {
     #[test]
     fn limits_are_read() {
         let (settings, warnings) = settings(
-            "handshake_timeout = 5000\nheartbeat=0 # none\n frame_max = 4096\nchannel_max = 0\nmax_message_size = 1\n",
+            "handshake_timeout = 5000\nheartbeat=0 # none\n frame_max = 4096\nchannel_max = 0\nmax_message_size = 1\n\
+             consumer_timeout = 1800000\n",
         );
+        assert_eq!(settings.consumer_timeout, Some(Duration::from_secs(1800)));
         assert_eq!(settings.handshake_timeout, Duration::from_secs(5));
         assert_eq!(settings.heartbeat_s, 0);
         assert_eq!(settings.frame_max, 4096);
@@ -486,7 +496,7 @@ mod tests {
     #[test]
     fn a_known_key_without_effect_is_named_in_a_warning() {
         let (_, warnings) = settings(
-            "vm_memory_high_watermark_paging_ratio = 0.5\nconsumer_timeout = 1\nmanagement.tcp.port = 15672\n\
+            "vm_memory_high_watermark_paging_ratio = 0.5\ncluster_name = rabbit\nmanagement.tcp.port = 15672\n\
              log.file.level = info\nlisteners.ssl.default = 5671\ntcp_listen_options.keepalive = true\n\
              default_queue_type = quorum\n",
         );
@@ -494,7 +504,7 @@ mod tests {
             warnings,
             [
                 "f line 1: vm_memory_high_watermark_paging_ratio has no effect here",
-                "f line 2: consumer_timeout has no effect here",
+                "f line 2: cluster_name has no effect here",
                 "f line 3: management.tcp.port has no effect here",
                 "f line 4: log.file.level has no effect here",
                 "f line 5: listeners.ssl.default has no effect here",
@@ -538,6 +548,10 @@ mod tests {
             (
                 "channel_max = -1",
                 "channel_max: expected channels from 0 to 65535, not '-1'",
+            ),
+            (
+                "consumer_timeout = 0",
+                "consumer_timeout: expected milliseconds from 1 to 315360000000, not '0'",
             ),
             (
                 "handshake_timeout = 0",

@@ -7,6 +7,7 @@
 //! file ──┘
 //! ```
 
+mod default_limits;
 mod file;
 mod flags;
 mod options;

@@ -175,7 +175,7 @@ impl Users {
     }
 }
 
-fn pattern(value: &str) -> Result<Pattern, Refused> {
+pub(super) fn pattern(value: &str) -> Result<Pattern, Refused> {
     Pattern::parse(value)
         .map_err(|reason| Refused::Value(format!("expected a regular expression ({reason})")))
 }

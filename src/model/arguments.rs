@@ -82,6 +82,10 @@ pub struct QueueArguments {
     /// `x-delivery-limit`: how often a message may come back; none: for ever. Queues of type quorum have
     /// one by default, as with RabbitMQ 4.
     pub delivery_limit: Option<u64>,
+    /// `x-consumer-timeout`, in milliseconds; 0 is none, whatever the configuration says.
+    pub consumer_timeout_ms: Option<u64>,
+    /// `x-message-deduplication`. An argument of a plugin: RabbitMQ doesn't compare it.
+    pub deduplicates: bool,
     unsupported: Vec<&'static str>,
 }
 
@@ -220,7 +224,7 @@ const KNOWN: [Known; 28] = [
     known("x-single-active-consumer", C | Q, Check::Boolean),
     known(QUEUE_TYPE, C | Q | S, Check::Anything),
     known("x-delivery-limit", C | Q, Check::Integer),
-    missing("x-consumer-timeout", C | Q, Check::NotNegative),
+    known(CONSUMER_TIMEOUT, C | Q, Check::NotNegative),
     known("x-quorum-initial-group-size", Q, Check::Positive),
     known("x-quorum-target-group-size", Q, Check::Positive),
     missing("x-delayed-retry-type", Q, Check::Anything),
@@ -234,6 +238,8 @@ const KNOWN: [Known; 28] = [
     known("x-queue-master-locator", C, Check::LongString),
 ];
 
+/// The argument that says how long a consumer may keep a delivery.
+pub const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 const QUEUE_TYPE: &str = "x-queue-type";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
@@ -305,6 +311,9 @@ impl QueueArguments {
                 Some(limit) => u64::try_from(limit).ok(),
                 None => (queue_type == QueueType::Quorum).then_some(limits::DELIVERY_LIMIT),
             },
+            consumer_timeout_ms: number(CONSUMER_TIMEOUT)
+                .map(|ms| ms.min(limits::CONSUMER_TIMEOUT_MS_MAX)),
+            deduplicates: is("x-message-deduplication", Value::Bool(true)),
             unsupported,
         })
     }

@@ -17,7 +17,8 @@ use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
 use crate::model::exchange;
-use crate::model::exchange::delayed::{self, DELAYED_TYPE};
+use crate::model::exchange::delayed::DELAYED_TYPE;
+use crate::model::exchange::own_queue;
 use crate::model::name_rules::{check_length, check_not_reserved, is_reserved, strip_cr_lf};
 use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 
@@ -443,10 +444,10 @@ fn declare_exchange(topology: &Topology, request: &Request) -> Result<Decision, 
         .alternate;
     exchange::check_arguments(kind, arguments)?;
     let mut changes = Vec::new();
-    if kind == ExchangeKind::Delayed {
+    if let Some(definition) = own_queue::queue_of(&received, *owner)? {
         changes.push(Change::CreateQueue {
             id: topology.vacant_queue_id(),
-            definition: delayed::queue_of(&received, *owner)?,
+            definition,
         });
     }
     changes.push(Change::CreateExchange {
@@ -498,7 +499,7 @@ fn delete_exchange(
         .into());
     }
     let mut changes = vec![Change::DeleteExchange { id }];
-    changes.extend(deletion_of_delayed(topology, id));
+    changes.extend(deletion_of_own_queue(topology, id));
     let removed = topology.bindings_to_exchange(id).cloned().collect();
     delete_unbound_exchanges(topology, removed, &mut changes);
     Ok(done(changes))
@@ -520,9 +521,9 @@ fn delete_queue(topology: &Topology, id: QueueId, unless_touched_since: Option<u
     done(changes)
 }
 
-/// What an exchange delays goes with it.
-fn deletion_of_delayed(topology: &Topology, exchange: ExchangeId) -> Option<Change> {
-    let (vhost, queue) = delayed::place(topology.exchange(exchange)?)?;
+/// What an exchange keeps goes with it.
+fn deletion_of_own_queue(topology: &Topology, exchange: ExchangeId) -> Option<Change> {
+    let (vhost, queue) = own_queue::place(topology.exchange(exchange)?)?;
     let id = topology.queue_by_name(vhost, queue.as_str())?;
     Some(Change::DeleteQueue { id })
 }
@@ -551,7 +552,7 @@ fn delete_unbound_exchanges(
             .is_some_and(|exchange| exchange.auto_delete);
         if is_unbound && is_auto_delete && deleted.insert(source) {
             changes.push(Change::DeleteExchange { id: source });
-            changes.extend(deletion_of_delayed(topology, source));
+            changes.extend(deletion_of_own_queue(topology, source));
             removed.extend(topology.bindings_to_exchange(source).cloned());
         }
     }
@@ -632,7 +633,7 @@ fn bind(ends: &Ends<'_>, routing_key: &Name, arguments: &Arguments) -> Result<De
     let destination = ends.find_destination()?;
     if let Some(definition) = ends.topology.exchange(source) {
         let queue = match destination {
-            Destination::Queue(id) => ends.topology.queue(id),
+            Destination::Queue(id) => ends.topology.queue(id).map(|queue| &queue.arguments),
             Destination::Exchange(_) => None,
         };
         let (kind, of_exchange) = (definition.kind, &definition.arguments);

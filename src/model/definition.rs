@@ -70,11 +70,13 @@ pub enum ExchangeKind {
     LocalRandom,
     /// As another kind, after a while.
     Delayed,
+    /// To all its bindings, and what came last to new ones.
+    RecentHistory,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -84,6 +86,7 @@ impl ExchangeKind {
         Self::Random,
         Self::LocalRandom,
         Self::Delayed,
+        Self::RecentHistory,
     ];
 
     /// The kind of that name in `exchange.declare`.
@@ -103,6 +106,7 @@ impl ExchangeKind {
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
             Self::Delayed => "x-delayed-message",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod administration;
 pub mod arguments;
 pub mod dead_letter;
 pub mod decide;
+pub mod deduplication;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;

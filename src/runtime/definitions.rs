@@ -71,6 +71,7 @@ pub(super) fn load(
         .collect();
     let context = ImportContext {
         vhosts: &settings.vhosts,
+        default_limits: &settings.default_limits,
         users: &users,
         cores,
         seed,

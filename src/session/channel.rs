@@ -8,6 +8,7 @@
 use amq_protocol::protocol::channel;
 
 use super::connection::Connection;
+use super::consumer_timeout::ConsumerTimeouts;
 use super::consumers::Consumers;
 use super::publish::{Content, RouteCache};
 use super::question::Question;
@@ -29,6 +30,8 @@ pub(super) struct Channel {
     pub(super) route: RouteCache,
     pub(super) consumers: Consumers,
     pub(super) unacked: Unacked,
+    /// None if its consumers have all the time they want.
+    pub(super) timeouts: Option<Box<ConsumerTimeouts>>,
     /// The tag of the last delivery.
     pub(super) last_delivery_tag: u64,
     /// Where replies to this channel's requests go (direct reply-to).
@@ -81,6 +84,7 @@ impl Channel {
             route: RouteCache::default(),
             consumers: Consumers::new(number),
             unacked: Unacked::default(),
+            timeouts: None,
             last_delivery_tag: 0,
             replies: None,
             last_queue: None,

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) exclusive_queues: Vec<QueueId>,
     /// Channels with confirms to be sent at the end of the turn.
     pub(super) confirming: Vec<u16>,
+    /// Channels whose consumers have a time to acknowledge in.
+    pub(super) timed: Vec<u16>,
     /// Deliveries written to the output for each core, not yet given back to its windows.
     credit: Vec<Credit>,
     /// Nothing is written any more: the socket is gone or going.
@@ -74,6 +76,7 @@ impl Connection {
             content_bytes: 0,
             exclusive_queues: Vec::new(),
             confirming: Vec::new(),
+            timed: Vec::new(),
             credit: Vec::new(),
             mute: false,
         }

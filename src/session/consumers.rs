@@ -124,6 +124,12 @@ impl Consumers {
         self.all.iter().map(|(number, _)| number).collect()
     }
 
+    /// The queues that they take messages from.
+    pub(super) fn queues(&self) -> Vec<QueueId> {
+        let consumers = self.all.iter();
+        consumers.map(|(_, consumer)| consumer.queue).collect()
+    }
+
     /// Forgets a consumer; credit it held is free again.
     pub(super) fn remove(&mut self, number: u32) -> Option<Consumer> {
         let consumer = self.all.remove(number)?;
@@ -298,6 +304,9 @@ impl Channel {
         let arguments = ConsumerArguments::parse(table)
             .map_err(|fault| fault.of("queue", &strip_cr_lf(&name), vhost))?;
         let number = self.add_consumer(consume, core, queue, connection)?;
+        if !consume.no_ack {
+            self.mind_timeout(queue, connection, context);
+        }
         self.attach(number, consume, arguments, connection, context);
         Ok(())
     }

@@ -30,6 +30,16 @@ impl Heartbeat {
         self.last_received = now;
     }
 
+    /// When it is to be looked at again.
+    pub(super) fn next(&self, now: Time) -> Time {
+        if self.interval.is_zero() {
+            return now + LEISURE;
+        }
+        let to_send = self.last_sent + self.interval / 2;
+        let to_receive = self.last_received + 2 * self.interval;
+        to_send.min(to_receive)
+    }
+
     #[inline]
     pub(super) fn sent(&mut self, now: Time) {
         self.last_sent = now;
@@ -56,7 +66,11 @@ impl Session {
                 self.close_now(context);
                 None
             }
-            Phase::Running => self.check_heartbeat(context),
+            Phase::Running => {
+                let next = self.check_heartbeat(context)?;
+                let timeout_due = self.close_timed_out(context);
+                timeout_due.into_iter().chain([next]).min()
+            }
             Phase::Ending(ending) => {
                 let deadline = ending.deadline?;
                 if now < deadline {
@@ -74,7 +88,7 @@ impl Session {
         self.connection.output.shrink();
         let interval = self.heartbeat.interval;
         if interval.is_zero() {
-            return Some(now + LEISURE);
+            return Some(self.heartbeat.next(now));
         }
         if self.read_budget(now, context.outbox) == 0 {
             self.heartbeat.last_received = now;
@@ -94,8 +108,6 @@ impl Session {
             }
             self.heartbeat.last_sent = now;
         }
-        let to_send = self.heartbeat.last_sent + interval / 2;
-        let to_receive = self.heartbeat.last_received + 2 * interval;
-        Some(to_send.min(to_receive))
+        Some(self.heartbeat.next(now))
     }
 }

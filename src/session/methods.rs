@@ -152,11 +152,14 @@ impl Channel {
     fn get(
         &mut self,
         get: &basic::Get,
-        connection: &Connection,
+        connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         let name = self.queue_name(get.queue.as_str())?;
         let (queue, core) = context.readable_queue(&name, connection)?;
+        if !get.no_ack {
+            self.mind_timeout(queue, connection, context);
+        }
         self.touch(core);
         context.outbox.to(core).to_shard.push(ToShard::Get {
             session: connection.id,

@@ -9,6 +9,7 @@ mod admission;
 mod alarm;
 mod channel;
 mod connection;
+mod consumer_timeout;
 mod consumers;
 mod deliver;
 mod ending;
@@ -62,6 +63,8 @@ pub struct Session {
     blamed: MethodId,
     /// A timer that the core doesn't know of yet.
     new_deadline: Option<Time>,
+    /// When a consumer may have kept a delivery for too long.
+    timeout_due: Option<Time>,
 }
 
 /// Where a connection stands.
@@ -142,6 +145,7 @@ impl Session {
             fate: SocketFate::Open,
             blamed: MethodId::default(),
             new_deadline: None,
+            timeout_due: None,
         }
     }
 
@@ -239,6 +243,9 @@ impl Session {
         if self.connection.mute || self.connection.output.is_empty() {
             // Deliveries that came too late for the client were dropped: they take no room.
             self.connection.give_credit_back(context.outbox);
+        }
+        if !self.connection.timed.is_empty() {
+            self.note_deliveries(context.now);
         }
         self.pace.end_turn();
     }

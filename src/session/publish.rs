@@ -89,6 +89,8 @@ pub(super) struct RouteCache {
     routing_key: Vec<u8>,
     resolved: Option<(ExchangeId, u64)>,
     addressees: Addressees,
+    /// Nobody can take the message from where it goes to, if it goes anywhere.
+    is_unroutable: bool,
     /// The last properties that were looked through, and whether they ask for persistence.
     properties: Vec<u8>,
     persistent: bool,
@@ -385,11 +387,11 @@ impl Channel {
                 .outbox
                 .publish(addressee, (publisher, number), message);
         }
-        if self.route.addressees.is_empty() {
+        if self.route.is_unroutable {
             if mandatory {
                 return_message(self.number, message, connection);
             }
-            if number != 0 {
+            if number != 0 && self.route.addressees.is_empty() {
                 connection.confirming.push(self.number);
             }
         }
@@ -440,6 +442,7 @@ impl Channel {
             };
             cache.addressees.add(definition.owner, queue);
         }
+        cache.is_unroutable = routed.is_unroutable;
         cache.resolved = None;
         if routed.is_cacheable && !has_several {
             cache.resolved = Some((exchange, topology.revision(exchange)));

@@ -91,6 +91,9 @@ impl Channel {
             let settled = std::mem::take(&mut transaction.settled);
             self.unacked
                 .put_back(settled.into_iter().map(|(delivery, _)| delivery));
+            if let Some(timeouts) = &mut self.timeouts {
+                timeouts.look_again();
+            }
         }
     }
 

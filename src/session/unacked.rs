@@ -1,6 +1,7 @@
 //! A channel's deliveries that wait for an acknowledgement, in the order of their tags.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use crate::amqp::content::Acknowledgement;
 use crate::amqp::error::ChannelError;
@@ -41,6 +42,19 @@ impl Unacked {
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.places.push_back((delivery.tag, Some(delivery)));
         self.len += 1;
+    }
+
+    /// No delivery with a lower tag waits; none if none does at all.
+    pub(super) fn first_tag(&self) -> Option<u64> {
+        self.places.front().map(|(tag, _)| *tag)
+    }
+
+    /// The deliveries with these tags.
+    pub(super) fn between(&self, tags: RangeInclusive<u64>) -> impl Iterator<Item = &Delivery> {
+        let first = self.places.partition_point(|(tag, _)| tag < tags.start());
+        let places = self.places.range(first..);
+        let places = places.take_while(move |(tag, _)| tag <= tags.end());
+        places.filter_map(|(_, delivery)| delivery.as_ref())
     }
 
     /// Takes the delivery with this tag.

@@ -12,11 +12,12 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
-use crate::base::{CoreId, MessageRef, Name, Notices, QueueId, limits};
+use crate::base::{CoreId, ExchangeId, MessageRef, Name, Notices, QueueId, limits};
 use crate::log::{Located, Stretch};
 use crate::mail::{Addressees, Confirms, Publisher};
+use crate::model::Topology;
 use crate::model::dead_letter::{Death, is_cycle, properties_of};
-use crate::model::exchange::{RouteScratch, delayed};
+use crate::model::exchange::{RouteScratch, delayed, own_queue};
 use crate::model::queue::{Fallen, Letter, Reason};
 use crate::model::sender_selected::carbon_copies;
 
@@ -48,6 +49,62 @@ impl DeadLetters {
     /// A queue has to wait for room.
     pub(super) fn hold(&mut self, queue: QueueId) {
         self.held.push(queue);
+    }
+
+    /// The number up to which everything is where it was sent.
+    pub(super) fn settled_upto(&self) -> u64 {
+        self.confirms.settled_upto()
+    }
+
+    /// The next one goes to this queue.
+    pub(super) fn address_to(&mut self, queue: QueueId) {
+        self.targets.clear();
+        self.targets.push(queue);
+    }
+
+    /// The next one goes where an exchange sends it.
+    pub(super) fn route(
+        &mut self,
+        exchange: ExchangeId,
+        keys: &[&[u8]],
+        properties: Properties<'_>,
+        topology: &Topology,
+    ) {
+        self.targets.clear();
+        let (scratch, targets) = (&mut self.scratch, &mut self.targets);
+        topology.route_keys(exchange, keys, properties, scratch, targets);
+    }
+
+    /// Writes a message for each core with a queue that it goes to. Its number, if that is to be
+    /// confirmed and there is one.
+    pub(super) fn forward(
+        &mut self,
+        message: &MessageRef<'_>,
+        is_confirmed: bool,
+        context: &mut ShardContext<'_>,
+    ) -> Option<u64> {
+        self.addressees.clear();
+        for target in &self.targets {
+            if let Some(definition) = context.topology.queue(*target) {
+                self.addressees.add(definition.owner, *target);
+            }
+        }
+        if self.addressees.is_empty() {
+            return None;
+        }
+        let number = is_confirmed.then(|| self.confirms.next_number());
+        let publisher = Publisher::DeadLetters(context.outbox.own());
+        for index in 0..self.addressees.len() {
+            let addressee = self.addressees.at(index);
+            if let Some(number) = number {
+                self.confirms.sent(addressee.0, number);
+            }
+            let confirm = number.unwrap_or(0);
+            context
+                .outbox
+                .publish(addressee, (publisher, confirm), message);
+        }
+        number
     }
 
     /// Whether letters can be sent at once.
@@ -182,7 +239,7 @@ impl Shard {
         let message = letter.message.as_ref()?.as_ref();
         let (exchange_name, key, properties);
         if letter.reason == Reason::Delayed {
-            exchange_name = delayed::exchange_of(&definition.name)?;
+            exchange_name = own_queue::exchange_of(&definition.name)?;
             key = None;
             properties = delayed::released(Properties::from_validated(message.properties));
         } else {
@@ -212,37 +269,14 @@ impl Shard {
         let mut keys = vec![message.routing_key];
         keys.extend(carbon_copies(validated.headers().unwrap_or_default()));
         let letters = &mut self.dead_letters;
-        let (scratch, targets) = (&mut letters.scratch, &mut letters.targets);
-        targets.clear();
-        topology.route_keys(exchange, &keys, validated, scratch, targets);
+        letters.route(exchange, &keys, validated, topology);
         if !matches!(letter.reason, Reason::Rejected | Reason::Delayed) {
-            targets.retain(|target| {
+            letters.targets.retain(|target| {
                 let target = topology.queue(*target);
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
-        letters.addressees.clear();
-        for target in targets {
-            if let Some(definition) = topology.queue(*target) {
-                letters.addressees.add(definition.owner, *target);
-            }
-        }
-        if letters.addressees.is_empty() {
-            return None;
-        }
-        let number = letter.slot.map(|_| letters.confirms.next_number());
-        let publisher = Publisher::DeadLetters(context.outbox.own());
-        for index in 0..letters.addressees.len() {
-            let addressee = letters.addressees.at(index);
-            if let Some(number) = number {
-                letters.confirms.sent(addressee.0, number);
-            }
-            let confirm = number.unwrap_or(0);
-            context
-                .outbox
-                .publish(addressee, (publisher, confirm), &message);
-        }
-        number
+        letters.forward(&message, letter.slot.is_some(), context)
     }
 
     /// A core has taken letters over: they are forgotten here.

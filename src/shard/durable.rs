@@ -5,10 +5,12 @@ use std::collections::HashMap;
 
 use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered, Target};
 use super::{Owned, Shard, ShardContext, find};
+use crate::amqp::properties::Properties;
 use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time, limits};
 use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
 use crate::mail::Outbox;
 use crate::model::Topology;
+use crate::model::deduplication::key_of;
 use crate::model::queue::{Gone, Paged, Restored, Rubbish, priority_of};
 
 /// Messages taken from the log at once for a queue, when memory is short.
@@ -80,6 +82,7 @@ impl Shard {
             shard.create(id, definition, topology);
             if let (Some(mut found), Some(owned)) = (contents, shard.owned(id)) {
                 let next_position = found.next_position;
+                owned.queue.restore_keys(found.take_keys().into_iter());
                 owned.queue.restore(found.drain(), next_position);
                 for (position, returns) in found.returned {
                     owned.queue.restore_returns(position, returns);
@@ -98,6 +101,7 @@ impl Shard {
         let id = self.logged.get(&kept.queue);
         let message = kept.message.as_ref();
         let (priority, body_len) = (priority_of(&message), message.body_len() as u64);
+        let key = key_of(Properties::from_validated(message.properties));
         if let Some(owned) = id.and_then(|id| find(&mut self.queues, *id))
             && owned.queue.ready_lsn(kept.position, priority).is_none()
         {
@@ -113,6 +117,8 @@ impl Shard {
                 expires: kept.expires,
             };
             self.journal.append(kept.message, &[target], self.now);
+            let key = key.map(|key| (kept.position, key));
+            owned.queue.restore_keys(key.into_iter());
             owned.queue.restore_one(Restored {
                 paged,
                 priority,

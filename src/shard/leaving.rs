@@ -24,6 +24,7 @@ impl Shard {
     /// A queue of this core was deleted. Its consumers are told; how many ready messages it had.
     /// `context` still knows the queue.
     pub fn delete(&mut self, id: QueueId, context: &mut ShardContext<'_>) -> u64 {
+        self.histories.remove(&id);
         let Some(slot) = self.queues.get_mut(id.index as usize) else {
             return 0;
         };

@@ -8,6 +8,7 @@ mod confirms;
 mod dead_letters;
 mod durable;
 mod growth;
+mod history;
 mod journal;
 mod leaving;
 mod links;
@@ -31,7 +32,8 @@ use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
 use crate::mail::{
     Answer, Batch, Ease, Mail, Outbox, Outcome, Publish, Publisher, Settle, ToSession, ToShard,
 };
-use crate::model::exchange::delayed;
+use crate::model::exchange::own_queue;
+use crate::model::exchange::recent_history::History;
 use crate::model::queue::{Admitted, Incoming, Keep, NEVER, Queue, Rubbish};
 use crate::model::{QueueDefinition, Topology};
 
@@ -58,6 +60,8 @@ pub struct Shard {
     /// publishes.
     changed: Vec<(QueueId, u64)>,
     dead_letters: DeadLetters,
+    /// By the queues of exchanges that have one.
+    histories: HashMap<QueueId, History>,
     timers: Timers,
     /// The first of the queues that are to be looked at because policies have changed.
     to_review: Option<usize>,
@@ -131,6 +135,7 @@ impl Shard {
             targets: Vec::new(),
             changed: Vec::new(),
             dead_letters: DeadLetters::default(),
+            histories: HashMap::new(),
             timers: Timers::default(),
             to_review: None,
             leaving: Vec::new(),
@@ -173,6 +178,12 @@ impl Shard {
 
     /// A queue of this core was created; the topology has it.
     pub fn create(&mut self, id: QueueId, definition: &QueueDefinition, topology: &Topology) {
+        if own_queue::exchange_of(&definition.name).is_some()
+            && let Some(history) = History::declared(&definition.arguments)
+        {
+            self.histories.insert(id, history);
+            return;
+        }
         let index = id.index as usize;
         if self.queues.len() <= index {
             self.queues.resize_with(index + 1, || None);
@@ -186,7 +197,7 @@ impl Shard {
         let arguments = topology.queue_arguments(id).unwrap_or_default();
         self.queues[index] = Some(Box::new(Owned {
             id,
-            queue: match delayed::exchange_of(&definition.name) {
+            queue: match own_queue::exchange_of(&definition.name) {
                 Some(_) => Queue::delaying(),
                 None => Queue::new(arguments),
             },
@@ -253,6 +264,7 @@ impl Shard {
             let id = QueueId::from_bytes(*id);
             // A queue that was deleted while the message was on its way takes it along.
             let Some(owned) = find(&mut self.queues, id) else {
+                self.keep_history(id, || incoming.stored());
                 continue;
             };
             let paged = owned.queue.is_paging() || is_full && owned.queue.ready_count() > 0;
@@ -283,6 +295,7 @@ impl Shard {
                             .push((id, if is_long { now_ms } else { expires }));
                     }
                 }
+                Admitted::Duplicate => {}
                 Admitted::Refused => {
                     is_refused = true;
                     self.changed.push((id, NEVER));

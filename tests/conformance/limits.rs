@@ -150,3 +150,30 @@ fn one_breath(broker: &Broker) {
     raw.expect::<queue::DeclareOk>(1);
     raw.expect::<connection::CloseOk>(0);
 }
+
+#[test]
+fn a_vhost_without_limits_of_its_own_has_those_of_the_configuration() {
+    let configuration = "default_limits.vhosts.1.pattern = ^ord\ndefault_limits.vhosts.1.max_connections = 1\n\
+                         default_limits.vhosts.1.max_queues = 1\ndefault_limits.vhosts.2.pattern = .*\n";
+    for cores in [1, 2, 4] {
+        let Some(broker) = Broker::alone(cores, configuration) else {
+            continue;
+        };
+        let orders = login("alice", "orders");
+        let connection = broker.login(&orders);
+        let refusal = "NOT_ALLOWED - access to vhost 'orders' refused for user 'alice': connection limit (1) is reached";
+        expect_refusal(&broker, &orders, refusal);
+        let channel = connection.channel();
+        channel.queue("one");
+        channel.send(queue::Declare {
+            queue: "two".into(),
+            ..Default::default()
+        });
+        let text = "PRECONDITION_FAILED - cannot declare queue 'two': queue limit in vhost 'orders' (1) is reached";
+        channel.expect_close(406, text, ids::QUEUE_DECLARE);
+        let (one, other) = (broker.connect(), broker.connect());
+        for (channel, name) in [(one.channel(), "one"), (other.channel(), "two")] {
+            channel.queue(name);
+        }
+    }
+}

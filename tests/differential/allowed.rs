@@ -11,7 +11,7 @@ type Recognize = fn(&Difference, &[Step]) -> bool;
 /// Evened out before anything is compared, in `describe`. What AMQP leaves open isn't in the list: see the README.
 const NORMALIZED: [&str; 4] = ["access-kind", "line-breaks", "table-order", "x-last-death"];
 
-const ALLOWED: [(&str, Recognize); 12] = [
+const ALLOWED: [(&str, Recognize); 13] = [
     ("bcc-of-dead-letters", |difference, steps| {
         let has_bcc = steps.iter().any(|step| has_field(step, "h.BCC"));
         let buries = steps
@@ -47,6 +47,16 @@ const ALLOWED: [(&str, Recognize); 12] = [
     ("global-prefetch-turns", |difference, steps| {
         steps.iter().any(is_global_prefetch) && difference.is_about("basic.deliver")
     }),
+    ("history-for-nobody", |difference, _| {
+        difference.step_is("exchange.bind")
+            && difference.reference_says("541 INTERNAL_ERROR")
+            && difference.leveret_says("BindOk")
+    }),
+    ("history-order", |difference, steps| {
+        let has_history = steps.iter().any(|step| has_word(step, "x-recent-history"));
+        let binds = steps.iter().any(|step| is_of(step, "exchange.bind"));
+        has_history && binds && difference.is_about("basic.get-ok")
+    }),
     ("queue-type-name", |difference, _| {
         difference.reference_says("of queue type rabbit_classic_queue")
             && difference.leveret_says("of queue type classic")
@@ -60,9 +70,6 @@ const ALLOWED: [(&str, Recognize); 12] = [
             .iter()
             .any(|method| difference.step_is(method));
         lets_go && steps.iter().any(has_single_active) && difference.leveret_says("basic.deliver")
-    }),
-    ("recent-history", |difference, _| {
-        difference.leveret_says("unknown exchange type 'x-recent-history'")
     }),
     ("reply-to-mandatory", |difference, _| {
         difference.reference_says("NO_ROUTE \"\" \"$reply") && difference.leveret.is_empty()
@@ -87,9 +94,16 @@ fn has_field(step: &Step, name: &str) -> bool {
     matches!(step, Step::Send { operation, .. } if operation.fields.iter().any(|(key, _)| key == name))
 }
 
+fn is_of(step: &Step, method: &str) -> bool {
+    matches!(step, Step::Send { operation, .. } if operation.method == method)
+}
+
+fn has_word(step: &Step, word: &str) -> bool {
+    matches!(step, Step::Send { operation, .. } if operation.words.iter().any(|one| one == word))
+}
+
 fn is_global_prefetch(step: &Step) -> bool {
-    matches!(step, Step::Send { operation, .. }
-        if operation.method == "basic.qos" && operation.words.iter().any(|word| word == "global"))
+    is_of(step, "basic.qos") && has_word(step, "global")
 }
 
 /// The id under which a difference is listed.

@@ -1,5 +1,7 @@
 //! Policies that are set and cleared while queues hold messages.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -115,6 +117,43 @@ fn a_queue_may_be_unused_from_the_policy_on_and_not_from_its_birth() {
     world.run();
     carry_out(&mut world, 1, &set("expiry", json!({"expires": 1000})));
     let due = world.cores[0].next_timer();
-    assert_eq!(due, Some(Time(1) + std::time::Duration::from_secs(1)));
+    assert_eq!(due, Some(Time(1) + Duration::from_secs(1)));
     assert_eq!(count(&mut world, client, "q"), 0, "it is still there");
+}
+
+#[test]
+fn a_consumer_timeout_that_a_policy_sets_holds_for_what_consumers_have_already() {
+    for cores in [1, 2] {
+        let mut world = World::new(cores, 3);
+        let client = world.client(0);
+        world.call(client, &declare("q"));
+        world.call(client, &consume("q"));
+        world.publish(client, "q", b"kept");
+        world.run();
+        world.heard(client);
+        let timeout = set("slow", json!({"consumer-timeout": 1000}));
+        carry_out(&mut world, 1, &timeout);
+        let due = world.cores[0].next_timer().expect("it is minded");
+        assert!(
+            due >= Time(1) + Duration::from_secs(1),
+            "not before its time"
+        );
+        assert!(due <= Time(1) + Duration::from_millis(1001), "{due:?}");
+        carry_out(&mut world, 1, &clear("slow"));
+        world.cores[0].expire(due);
+        world.turn(0);
+        world.run();
+        assert!(world.heard(client).is_empty(), "cleared in time");
+        carry_out(&mut world, 1, &timeout);
+        let due = world.cores[0].next_timer().expect("it is minded again");
+        world.cores[0].expire(due);
+        world.turn(0);
+        world.run();
+        let heard = world.heard(client);
+        let closed = |frame: &AMQPFrame| {
+            matches!(frame, AMQPFrame::Method(1, AMQPClass::Channel(channel::AMQPMethod::Close(close)))
+                if close.reply_code == 406)
+        };
+        assert!(heard.iter().any(closed), "{heard:?}");
+    }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value as Json;
+
 use super::Access;
 use crate::amqp::error::{ChannelError, ConnectionError};
-use crate::base::Name;
+use crate::base::settings::DefaultLimits;
+use crate::base::{Name, Settings};
 use crate::model::administration::{Administration, VHOST_LIMITS};
 
 /// The limits that were set, by user and by vhost.
@@ -13,15 +16,19 @@ pub(super) struct Limits {
     user_connections: BTreeMap<Name, u64>,
     user_channels: BTreeMap<Name, u64>,
     vhost_connections: BTreeMap<Name, u64>,
-    vhost_queues: BTreeMap<Name, u64>,
+    vhost_queues: QueueLimits,
 }
+
+/// How many queues vhosts may have, where that was set.
+#[derive(Default, Debug)]
+pub struct QueueLimits(BTreeMap<Name, u64>);
 
 const MAX_CONNECTIONS: &str = "max-connections";
 const MAX_CHANNELS: &str = "max-channels";
 const MAX_QUEUES: &str = "max-queues";
 
 impl Limits {
-    pub(super) fn new(administration: &Administration) -> Self {
+    pub(super) fn new(settings: &Settings, administration: &Administration) -> Self {
         let mut limits = Self::default();
         for user in administration.users() {
             let limit = |name| user.limits.get(name).copied();
@@ -32,16 +39,66 @@ impl Limits {
             );
             set(&mut limits.user_channels, &user.name, limit(MAX_CHANNELS));
         }
-        for parameter in administration.parameters() {
-            if parameter.component.as_str() != VHOST_LIMITS {
-                continue;
-            }
-            let limit = |name: &str| parameter.value.get(name)?.as_i64();
-            let vhost = &parameter.vhost;
-            set(&mut limits.vhost_connections, vhost, limit(MAX_CONNECTIONS));
-            set(&mut limits.vhost_queues, vhost, limit(MAX_QUEUES));
-        }
+        let defaults = &settings.default_limits;
+        limits.vhost_connections =
+            of_vhosts(&settings.vhosts, administration, MAX_CONNECTIONS, |vhost| {
+                first_match(defaults, vhost)?.connections
+            });
+        limits.vhost_queues = QueueLimits::new(&settings.vhosts, defaults, administration);
         limits
+    }
+}
+
+/// The limit of that name of each vhost that has one: as administrators have set it, or where they have
+/// set none for the vhost as the configuration says.
+fn of_vhosts<'a>(
+    vhosts: impl IntoIterator<Item = &'a Name>,
+    administration: &Administration,
+    name: &str,
+    default: impl Fn(&Name) -> Option<u64>,
+) -> BTreeMap<Name, u64> {
+    let vhosts = vhosts.into_iter();
+    let mut limits: BTreeMap<_, _> = vhosts
+        .filter_map(|vhost| Some((vhost.clone(), default(vhost)?)))
+        .collect();
+    for parameter in administration.parameters() {
+        if parameter.component.as_str() == VHOST_LIMITS {
+            limits.remove(&parameter.vhost);
+            let limit = parameter.value.get(name).and_then(Json::as_i64);
+            set(&mut limits, &parameter.vhost, limit);
+        }
+    }
+    limits
+}
+
+fn first_match<'a>(defaults: &'a [DefaultLimits], vhost: &Name) -> Option<&'a DefaultLimits> {
+    let mut defaults = defaults.iter();
+    defaults.find(|default| default.vhosts.matches(vhost.as_bytes()))
+}
+
+impl QueueLimits {
+    /// Of these vhosts, and of those that administrators have set limits for.
+    pub fn new<'a>(
+        vhosts: impl IntoIterator<Item = &'a Name>,
+        defaults: &[DefaultLimits],
+        administration: &Administration,
+    ) -> Self {
+        Self(of_vhosts(vhosts, administration, MAX_QUEUES, |vhost| {
+            first_match(defaults, vhost)?.queues
+        }))
+    }
+
+    /// Whether there may be one more queue in a vhost that has so many.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` (406).
+    pub fn check(&self, vhost: &Name, queues: usize, name: &Name) -> Result<(), ChannelError> {
+        match reached(&self.0, vhost, queues as u64) {
+            Some(limit) => Err(ChannelError::PreconditionFailed(format!(
+                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -111,12 +168,7 @@ impl Access {
         queues: usize,
         name: &Name,
     ) -> Result<(), ChannelError> {
-        match reached(&self.limits.vhost_queues, vhost, queues as u64) {
-            Some(limit) => Err(ChannelError::PreconditionFailed(format!(
-                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
-            ))),
-            None => Ok(()),
-        }
+        self.limits.vhost_queues.check(vhost, queues, name)
     }
 }
 

@@ -9,6 +9,7 @@ mod limits;
 mod password;
 
 pub use authorise::authorise;
+pub use limits::QueueLimits;
 pub use password::{Password, UnknownHash};
 
 use std::collections::BTreeMap;
@@ -189,7 +190,7 @@ impl Access {
     pub fn new(settings: &Settings, administration: &Administration) -> (Self, Vec<String>) {
         let mut access = Self {
             users: BTreeMap::new(),
-            limits: Limits::new(administration),
+            limits: Limits::new(settings, administration),
         };
         let mut lines = Vec::new();
         let is_stored = |name: &Name| administration.users().any(|user| user.name == *name);

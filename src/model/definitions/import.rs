@@ -4,7 +4,7 @@
 //! there already must be alike, since its messages and its users rely on it. Nothing of a file counts
 //! if anything in it is wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
@@ -15,8 +15,9 @@ use thiserror::Error;
 
 use super::{Definitions, Place, is_predeclared};
 use crate::amqp::table::Value;
+use crate::base::settings::DefaultLimits;
 use crate::base::{CoreId, Name};
-use crate::model::access::Password;
+use crate::model::access::{Password, QueueLimits};
 use crate::model::administration::{Administered, Permission, Policy, User, VHOST_LIMITS};
 use crate::model::arguments::{Arguments, ExchangeArguments, QueueArguments};
 use crate::model::definition::ExchangeKind;
@@ -27,7 +28,7 @@ use crate::model::definitions_json::{
     BindingEntry, DefinitionsFile, DestinationType, ExchangeEntry, QueueEntry, UserEntry,
     as_object, as_operator_policy, to_arguments, to_json,
 };
-use crate::model::exchange::{self, delayed, headers};
+use crate::model::exchange::{self, own_queue};
 use crate::model::name_rules::is_reserved;
 
 /// What is wrong with a file: which thing in it, and why.
@@ -43,6 +44,8 @@ pub struct ImportError {
 pub struct ImportContext<'a> {
     /// Vhosts of the configuration.
     pub vhosts: &'a [Name],
+    /// What vhosts may have that nothing else is said of.
+    pub default_limits: &'a [DefaultLimits],
     /// Users of the configuration.
     pub users: &'a [Name],
     /// New queues are spread over so many cores, at least 1.
@@ -62,7 +65,13 @@ impl Definitions {
         file: DefinitionsFile,
         context: ImportContext<'_>,
     ) -> Result<Vec<String>, ImportError> {
+        let mut queues = BTreeMap::new();
+        for queue in self.declared_queues() {
+            *queues.entry(queue.vhost.clone()).or_default() += 1;
+        }
         let mut import = Import {
+            queues,
+            queue_limits: QueueLimits::default(),
             definitions: self,
             vhosts: BTreeSet::new(),
             users: context.users.iter().cloned().collect(),
@@ -70,6 +79,11 @@ impl Definitions {
             left_out: Vec::new(),
         };
         import.administered(&file)?;
+        import.queue_limits = QueueLimits::new(
+            &import.vhosts,
+            context.default_limits,
+            &import.definitions.administration,
+        );
         for exchange in file.exchanges {
             import.exchange(exchange)?;
         }
@@ -82,11 +96,15 @@ impl Definitions {
         Ok(import.left_out)
     }
 
+    /// All queues but those that are exchanges' own.
+    fn declared_queues(&self) -> impl Iterator<Item = &DurableQueue> {
+        let is_declared = |queue: &&DurableQueue| own_queue::exchange_of(&queue.name).is_none();
+        self.queues.iter().filter(is_declared)
+    }
+
     /// All of it as a file, sorted, so that the same definitions make the same file.
     pub fn export(&self) -> DefinitionsFile {
-        let queues = self.queues.iter();
-        let is_declared = |queue: &&DurableQueue| delayed::exchange_of(&queue.name).is_none();
-        let mut queues: Vec<_> = queues.filter(is_declared).collect();
+        let mut queues: Vec<_> = self.declared_queues().collect();
         queues.sort_by_key(|queue| (&queue.vhost, &queue.name));
         let mut exchanges: Vec<_> = self.exchanges.iter().collect();
         exchanges.sort_by_key(|exchange| (&exchange.vhost, &exchange.name));
@@ -114,6 +132,9 @@ struct Import<'a> {
     /// That there will be.
     vhosts: BTreeSet<Name>,
     users: BTreeSet<Name>,
+    /// How many queues each vhost has, without those of exchanges.
+    queues: BTreeMap<Name, usize>,
+    queue_limits: QueueLimits,
     left_out: Vec<String>,
 }
 
@@ -262,9 +283,9 @@ impl Import<'_> {
         }
         exchange::check_arguments(exchange.kind, &exchange.arguments)
             .map_err(|error| fault(&thing)(error.to_string()))?;
-        if exchange.kind == ExchangeKind::Delayed {
-            let name = delayed::queue_name(&exchange.name);
-            self.new_queue(exchange.vhost.clone(), name, false, Arguments::default());
+        if let Some(arguments) = own_queue::arguments(exchange.kind, &exchange.arguments) {
+            let name = own_queue::name(&exchange.name);
+            self.new_queue(exchange.vhost.clone(), name, false, arguments);
         }
         self.definitions.apply(DefinitionRecord::Exchange(exchange));
         Ok(())
@@ -301,6 +322,11 @@ impl Import<'_> {
                 && same_arguments(&there.arguments, &arguments);
             return alike.then_some(()).ok_or_else(|| unlike(&thing));
         }
+        let queues = self.queues.entry(vhost.clone()).or_default();
+        self.queue_limits
+            .check(&vhost, *queues, &name)
+            .map_err(|error| fault(&thing)(error.to_string()))?;
+        *queues += 1;
         self.new_queue(vhost, name, entry.auto_delete, arguments);
         Ok(())
     }
@@ -337,15 +363,15 @@ impl Import<'_> {
             self.leave_out(&binding, "its source is missing or transient");
             return Ok(());
         };
-        if kind == ExchangeKind::Headers {
-            headers::check_arguments(&binding.arguments)
-                .map_err(|error| fault(&binding)(error.to_string()))?;
-        }
-        let has_destination = match &binding.destination {
+        let queue = match &binding.destination {
             DurableDestination::Queue(name) => {
                 let place = (binding.vhost.clone(), name.clone());
-                self.definitions.queues.get(&place).is_some()
+                self.definitions.queues.get(&place)
             }
+            DurableDestination::Exchange(_) => None,
+        };
+        let has_destination = match &binding.destination {
+            DurableDestination::Queue(_) => queue.is_some(),
             DurableDestination::Exchange(name) => {
                 self.kind_of_exchange(&binding.vhost, name).is_some()
             }
@@ -354,6 +380,17 @@ impl Import<'_> {
             self.leave_out(&binding, "its destination is missing or transient");
             return Ok(());
         }
+        let place = (binding.vhost.clone(), binding.source.clone());
+        let source = self.definitions.exchanges.get(&place);
+        let of_source = source.map(|source| source.arguments.clone());
+        exchange::check_binding(
+            kind,
+            &of_source.unwrap_or_default(),
+            &binding.routing_key,
+            &binding.arguments,
+            queue.map(|queue| &queue.arguments),
+        )
+        .map_err(|error| fault(&binding)(error.to_string()))?;
         self.definitions.apply(DefinitionRecord::Binding(binding));
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! Delayed exchanges (`x-delayed-message`): a message with the header `x-delay` goes where its routing
 //! key leads only after so many milliseconds, as with RabbitMQ's plugin of that name.
 //!
-//! Meanwhile it waits in a queue that the exchange has for that, and that is like any other: durable if
-//! the exchange is, in memory as far as there is room, there again after a restart. Nobody can name it:
-//! it is called as the exchange is, with a line feed behind, and those are stripped from what clients
-//! say. When the time has come the message leaves it as a dead letter would, with its delay negated.
+//! Meanwhile it waits in a queue that the exchange has for that ([`own_queue`](super::own_queue)), and that
+//! is like any other: durable if the exchange is, in memory as far as there is room, there again after a
+//! restart. When the time has come the message leaves it as a dead letter would, with its delay negated.
 //!
 //! ```text
 //! publish ─► exchange ─► queue "exchange\n" ─► (x-delay ms) ─► by its bindings, x-delay = -n ─► queues
@@ -13,15 +12,15 @@
 use crate::amqp::error::ChannelError;
 use crate::amqp::properties::{self, Properties};
 use crate::amqp::table::{TableWriter, Value};
-use crate::base::{CoreId, Name, VhostId};
 use crate::model::arguments::Arguments;
-use crate::model::definition::{ExchangeDefinition, ExchangeKind, QueueDefinition};
+use crate::model::definition::ExchangeKind;
 use crate::model::expiration::EXPIRY_MAX_MS;
+
+use super::own_queue;
 
 /// The argument that says how the exchange routes.
 pub const DELAYED_TYPE: &str = "x-delayed-type";
 const X_DELAY: &str = "x-delay";
-const SUFFIX: char = '\n';
 
 /// How a delayed exchange routes, by its arguments.
 ///
@@ -33,47 +32,11 @@ pub fn inner_kind(arguments: &Arguments) -> Result<ExchangeKind, ChannelError> {
         _ => None,
     };
     let kind = kind.and_then(ExchangeKind::from_name);
-    kind.filter(|kind| *kind != ExchangeKind::Delayed)
+    kind.filter(|kind| own_queue::arguments(*kind, arguments).is_none())
         .ok_or_else(|| {
             let text = "Invalid argument, 'x-delayed-type' must be an existing exchange type";
             ChannelError::PreconditionFailed(text.to_owned())
         })
-}
-
-/// The queue of a delayed exchange, to be created with it.
-///
-/// # Errors
-/// `PreconditionFailed` (406) if there is no room for its name.
-pub fn queue_of(
-    exchange: &ExchangeDefinition,
-    owner: CoreId,
-) -> Result<QueueDefinition, ChannelError> {
-    const MAX: usize = 254;
-    if exchange.name.as_str().len() > MAX {
-        return Err(ChannelError::PreconditionFailed(format!(
-            "the name of a delayed exchange has at most {MAX} bytes"
-        )));
-    }
-    Ok(QueueDefinition {
-        vhost: exchange.vhost,
-        name: queue_name(&exchange.name),
-        durable: exchange.durable,
-        exclusive: None,
-        auto_delete: false,
-        arguments: Arguments::default(),
-        owner,
-        incarnation: 0,
-    })
-}
-
-/// What the queue of a delayed exchange is called.
-pub fn queue_name(exchange: &Name) -> Name {
-    Name::from(format!("{exchange}{SUFFIX}"))
-}
-
-/// The exchange whose messages wait in a queue of that name, if they do.
-pub fn exchange_of(queue: &Name) -> Option<&str> {
-    queue.as_str().strip_suffix(SUFFIX)
 }
 
 /// How long a message is to wait, in milliseconds; none if it needn't.
@@ -91,10 +54,4 @@ pub fn released(properties: Properties<'_>) -> Vec<u8> {
     let headers = TableWriter::copy_without(headers, &[X_DELAY]);
     let headers = headers.long(X_DELAY, delay.map_or(0, i64::wrapping_neg));
     properties::with_headers(properties, headers.as_table())
-}
-
-/// The place of a delayed exchange's queue.
-pub(crate) fn place(exchange: &ExchangeDefinition) -> Option<(VhostId, Name)> {
-    let delays = exchange.kind == ExchangeKind::Delayed;
-    delays.then(|| (exchange.vhost, queue_name(&exchange.name)))
 }

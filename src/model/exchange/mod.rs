@@ -9,6 +9,8 @@ pub mod destinations;
 pub mod direct;
 pub mod fanout;
 pub mod headers;
+pub mod own_queue;
+pub mod recent_history;
 pub mod scratch;
 pub mod topic;
 
@@ -17,7 +19,7 @@ use crate::amqp::properties::Properties;
 use crate::base::Name;
 use crate::model::Seeded;
 use crate::model::arguments::{Arguments, QueueArguments, QueueType};
-use crate::model::definition::{Destination, ExchangeKind, QueueDefinition};
+use crate::model::definition::{Destination, ExchangeKind};
 use binding_list::BindingList;
 use consistent_hash::{ConsistentHashBindings, HashOn};
 use direct::DirectBindings;
@@ -39,12 +41,13 @@ pub fn check_arguments(kind: ExchangeKind, arguments: &Arguments) -> Result<(), 
             let inner = delayed::inner_kind(arguments)?;
             check_arguments(inner, arguments)
         }
+        ExchangeKind::RecentHistory => recent_history::check_arguments(arguments),
         _ => Ok(()),
     }
 }
 
-/// Checks a binding's key and arguments, and where it leads (`queue` is none for an exchange), by the
-/// rules of this kind of exchange, which was declared with `of_exchange`.
+/// Checks a binding's key and arguments, and where it leads (`queue`: what the queue was declared with, none for an
+/// exchange), by the rules of this kind of exchange, which was declared with `of_exchange`.
 ///
 /// # Errors
 /// `PreconditionFailed` (406), in RabbitMQ's words.
@@ -53,7 +56,7 @@ pub fn check_binding(
     of_exchange: &Arguments,
     key: &Name,
     arguments: &Arguments,
-    queue: Option<&QueueDefinition>,
+    queue: Option<&Arguments>,
 ) -> Result<(), ChannelError> {
     match kind {
         ExchangeKind::Delayed => {
@@ -68,9 +71,9 @@ pub fn check_binding(
 }
 
 /// `rabbit_exchange_type_local_random:validate_binding`.
-fn check_local(key: &Name, queue: Option<&QueueDefinition>) -> Result<(), ChannelError> {
-    let queue_type = |queue: &QueueDefinition| {
-        QueueArguments::parse(&queue.arguments)
+fn check_local(key: &Name, queue: Option<&Arguments>) -> Result<(), ChannelError> {
+    let queue_type = |declared: &Arguments| {
+        QueueArguments::parse(declared)
             .map(|arguments| arguments.queue_type)
             .unwrap_or_default()
     };
@@ -96,6 +99,8 @@ pub enum Bindings {
     Direct(DirectBindings),
     /// Of a fanout exchange.
     Fanout(FanoutBindings),
+    /// Of a recent history exchange.
+    RecentHistory(FanoutBindings),
     /// Of a topic exchange.
     Topic(TopicBindings),
     /// Of a headers exchange.
@@ -120,6 +125,7 @@ impl Bindings {
         match kind {
             ExchangeKind::Direct => Self::Direct(DirectBindings::new(hashing)),
             ExchangeKind::Fanout => Self::Fanout(FanoutBindings::new(hashing)),
+            ExchangeKind::RecentHistory => Self::RecentHistory(FanoutBindings::new(hashing)),
             ExchangeKind::Topic => Self::Topic(TopicBindings::new(hashing)),
             ExchangeKind::Headers => Self::Headers(HeadersBindings::new(hashing)),
             ExchangeKind::ConsistentHash => {
@@ -147,7 +153,7 @@ impl Bindings {
     ) {
         match self {
             Self::Direct(bindings) => bindings.add(key, destination),
-            Self::Fanout(bindings) => bindings.add(destination),
+            Self::Fanout(bindings) | Self::RecentHistory(bindings) => bindings.add(destination),
             Self::Topic(bindings) => bindings.add(key.as_bytes(), destination),
             Self::Headers(bindings) => bindings.add(arguments, destination),
             Self::ConsistentHash(bindings) => bindings.add(key, destination, name),
@@ -160,7 +166,7 @@ impl Bindings {
     pub fn remove(&mut self, key: &Name, arguments: &Arguments, destination: Destination) {
         match self {
             Self::Direct(bindings) => bindings.remove(key, destination),
-            Self::Fanout(bindings) => bindings.remove(destination),
+            Self::Fanout(bindings) | Self::RecentHistory(bindings) => bindings.remove(destination),
             Self::Topic(bindings) => bindings.remove(key.as_bytes(), destination),
             Self::Headers(bindings) => bindings.remove(arguments, destination),
             Self::ConsistentHash(bindings) => bindings.remove(key, destination),
@@ -174,7 +180,9 @@ impl Bindings {
         match self {
             Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) | Self::ModulusHash(_) => true,
             Self::ConsistentHash(bindings) => bindings.hashes_routing_key(),
-            Self::Headers(_) | Self::Random { .. } | Self::Delayed(_) => false,
+            Self::Headers(_) | Self::Random { .. } | Self::Delayed(_) | Self::RecentHistory(_) => {
+                false
+            }
         }
     }
 
@@ -193,7 +201,7 @@ impl Bindings {
                     bindings.route(key, collector);
                 }
             }
-            Self::Fanout(bindings) => bindings.route(collector),
+            Self::Fanout(bindings) | Self::RecentHistory(bindings) => bindings.route(collector),
             Self::Topic(bindings) => {
                 for key in keys {
                     bindings.route(key, &mut matching.topic, collector);

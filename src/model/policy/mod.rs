@@ -146,6 +146,11 @@ impl Policies {
         }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.users.0.is_empty() && self.operators.0.is_empty()
+    }
+
     /// What policies have to say of a queue.
     pub fn of_queue(&self, name: &Name, queue_type: QueueType) -> Effective<'_> {
         self.effective(|policy| policy.applies_to_queue(name, queue_type))

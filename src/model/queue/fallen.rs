@@ -165,6 +165,7 @@ impl Queue {
         message: Option<StoredMessage>,
         reason: Reason,
     ) {
+        self.forget_key(position);
         let rules = self.rules.as_deref();
         let has_exchange = rules.is_some_and(|rules| rules.dead_letter_exchange.is_some());
         let reason = if self.delays { Reason::Delayed } else { reason };

@@ -76,6 +76,8 @@ pub enum Admitted {
     },
     /// The queue is full and takes no more: its publisher is to be told.
     Refused,
+    /// One like it is there already: it is dropped, and counts as taken.
+    Duplicate,
 }
 
 /// A message that a start found in the log.

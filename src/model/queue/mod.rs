@@ -7,11 +7,13 @@
 //! where rejected messages go elsewhere) is *fallen*, and taken up by the queue's owner.
 
 mod consumers;
+mod duplicates;
 mod fallen;
 mod lane;
 mod message;
 mod pages;
 mod ready;
+mod rubbish;
 mod unsettled;
 
 #[cfg(test)]
@@ -21,12 +23,14 @@ use std::ops::Range;
 
 pub use consumers::{Consumer, ConsumerKey};
 use consumers::{ConsumerHandle, Consumers, Turn};
+use duplicates::Duplicates;
 pub use fallen::{Fallen, Letter, Reason};
 use lane::Entry;
 pub use lane::NEVER;
 pub use message::{Admitted, Gone, Incoming, Keep, Restored, Taken, priority_of};
 pub use pages::{Paged, Pages};
 use ready::Ready;
+pub use rubbish::Rubbish;
 use unsettled::{Unsettled, UnsettledEntry};
 
 use crate::amqp::properties::{self, Properties};
@@ -60,32 +64,6 @@ pub trait Sink {
     fn surrender(&mut self, consumer: &Consumer, credits: u32);
 }
 
-/// Messages that nobody wants any more. Dropping a million at once would hold up the turn.
-pub struct Rubbish {
-    ready: Ready,
-    unsettled: Unsettled,
-}
-
-impl Rubbish {
-    /// How many of them were ready.
-    pub fn ready_count(&self) -> usize {
-        self.ready.len()
-    }
-
-    /// Drops up to `steps` messages, naming those that the log has; whether that was all.
-    pub fn drop_some(&mut self, steps: usize, mut dropped: impl FnMut(Lsn)) -> bool {
-        for _ in 0..steps {
-            let one = self.ready.drop_one();
-            match one.or_else(|| self.unsettled.drop_one()) {
-                Some(lsn) if lsn.is_some() => dropped(lsn),
-                Some(_) => {}
-                None => return true,
-            }
-        }
-        false
-    }
-}
-
 /// A queue's messages and consumers.
 #[derive(Default)]
 pub struct Queue {
@@ -98,6 +76,8 @@ pub struct Queue {
     rules: Option<Box<QueueArguments>>,
     /// Messages wait here as long as their headers say, and for nobody.
     delays: bool,
+    /// None if it takes any message.
+    duplicates: Option<Box<Duplicates>>,
     fallen: Vec<Fallen>,
 }
 
@@ -111,6 +91,7 @@ impl Queue {
         let mut queue = Self {
             ready: Ready::with_priorities(arguments.max_priority.unwrap_or(0)),
             consumers,
+            duplicates: arguments.deduplicates.then(Box::default),
             ..Self::default()
         };
         queue.set_rules(arguments);
@@ -189,8 +170,13 @@ impl Queue {
         keep: Keep,
         sink: &mut impl Sink,
     ) -> Admitted {
-        if self.rules.is_some() && self.refuses(incoming) {
-            return Admitted::Refused;
+        if self.rules.is_some() {
+            if self.refuses(incoming) {
+                return Admitted::Refused;
+            }
+            if self.is_duplicate(incoming) {
+                return Admitted::Duplicate;
+            }
         }
         let position = self.next_position;
         self.next_position += 1;
@@ -297,6 +283,7 @@ impl Queue {
             && lsns.contains(&front.lsn)
         {
             self.ready.drop_page();
+            self.forget_key(front.position);
             lost += 1;
         }
         lost
@@ -366,7 +353,7 @@ impl Queue {
         let message = entry.message.clone();
         let (redelivered, lsn) = (entry.redelivered, entry.lsn);
         let properties = self.told(&message.as_ref(), entry.returns);
-        let slot = (!no_ack || lsn.is_some()).then(|| self.hold(entry, None));
+        let slot = self.hand_out(entry, None, !no_ack || lsn.is_some());
         Some(Taken {
             properties,
             message,
@@ -381,6 +368,7 @@ impl Queue {
         if let Some(consumer) = entry.consumer {
             self.consumers.settled(consumer);
         }
+        self.forget_key(entry.position);
         Some(Gone {
             position: entry.position,
             lsn: entry.lsn,
@@ -455,43 +443,6 @@ impl Queue {
         self.pump(sink);
     }
 
-    /// Takes all ready messages away, to be dropped a few at a time. Also returned: ranges of their
-    /// positions, as first and count.
-    pub fn purge(&mut self, sink: &mut impl Sink) -> (Rubbish, Vec<(u64, u64)>) {
-        self.consumers.surrender_credit(sink);
-        let ranges = self.ready_ranges();
-        let rubbish = Rubbish {
-            ready: self.ready.take(),
-            unsettled: Unsettled::default(),
-        };
-        (rubbish, ranges)
-    }
-
-    /// From the first position on, all that is ready, nobody's, or behind: all but what is out.
-    fn ready_ranges(&self) -> Vec<(u64, u64)> {
-        let Some(mut first) = self.ready.first_position() else {
-            return Vec::new();
-        };
-        let mut out: Vec<u64> = self.unsettled.positions().collect();
-        out.sort_unstable();
-        let mut ranges = Vec::new();
-        for position in out.into_iter().chain([self.next_position]) {
-            if position > first {
-                ranges.push((first, position - first));
-            }
-            first = first.max(position + 1);
-        }
-        ranges
-    }
-
-    /// The queue is deleted: all its messages, to be dropped a few at a time.
-    pub fn into_rubbish(self) -> Rubbish {
-        Rubbish {
-            ready: self.ready,
-            unsettled: self.unsettled,
-        }
-    }
-
     /// Delivers ready messages as long as consumers can take them.
     pub fn pump(&mut self, sink: &mut impl Sink) {
         while self.ready.has_next() {
@@ -542,6 +493,9 @@ impl Queue {
                 message: Some(incoming.stored()),
             })
         });
+        if slot.is_none() {
+            self.forget_key(position);
+        }
         sink.deliver(self.consumers.at(index), slot, false, &incoming.message);
         self.consumers.served(index);
     }
@@ -550,7 +504,8 @@ impl Queue {
         let holder = self.holder(index);
         let (message, redelivered) = (entry.message.clone(), entry.redelivered);
         let told = self.told(&message.as_ref(), entry.returns);
-        let slot = (holder.is_some() || entry.lsn.is_some()).then(|| self.hold(entry, holder));
+        let holds = holder.is_some() || entry.lsn.is_some();
+        let slot = self.hand_out(entry, holder, holds);
         let mut message = message.as_ref();
         if let Some(properties) = &told {
             message.properties = properties;
@@ -559,15 +514,25 @@ impl Queue {
         self.consumers.served(index);
     }
 
-    fn hold(&mut self, entry: Entry, consumer: Option<ConsumerHandle>) -> u32 {
-        self.unsettled.insert(UnsettledEntry {
+    /// A message goes out; its slot, if it is to be settled.
+    fn hand_out(
+        &mut self,
+        entry: Entry,
+        consumer: Option<ConsumerHandle>,
+        holds: bool,
+    ) -> Option<u32> {
+        if !holds {
+            self.forget_key(entry.position);
+            return None;
+        }
+        Some(self.unsettled.insert(UnsettledEntry {
             position: entry.position,
             lsn: entry.lsn,
             expires: entry.expires,
             returns: entry.returns,
             consumer,
             message: Some(entry.message),
-        })
+        }))
     }
 
     /// The properties that tell a consumer how often a message came back, where that is counted.

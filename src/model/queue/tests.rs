@@ -1,5 +1,6 @@
 //! A queue against a naive model: a sorted list of what waits and a list of what is out.
 
+mod duplicates;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

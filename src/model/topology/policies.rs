@@ -1,13 +1,15 @@
 //! What policies make of queues and exchanges. A policy that is set or cleared has its effect on those
 //! that are there at once.
 
+use std::time::Duration;
+
 use super::{DEFAULT_EXCHANGE, Exchange, Topology};
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
 use crate::model::NameKey;
 use crate::model::administration;
-use crate::model::arguments::QueueArguments;
+use crate::model::arguments::{CONSUMER_TIMEOUT, QueueArguments};
 use crate::model::definition::ExchangeDefinition;
-use crate::model::exchange::delayed;
+use crate::model::exchange::own_queue;
 use crate::model::policy::{Effective, Policy, PolicyFault, PolicyKind};
 
 impl Topology {
@@ -19,10 +21,10 @@ impl Topology {
         QueueArguments::parse(&merged).ok()
     }
 
-    /// The policies that count for a queue, unless it is gone. None do for that of a delayed exchange.
+    /// The policies that count for a queue, unless it is gone. None do for an exchange's own.
     pub fn policies_of_queue(&self, id: QueueId) -> Option<Effective<'_>> {
         let queue = self.queue(id)?;
-        if delayed::exchange_of(&queue.name).is_some() {
+        if own_queue::exchange_of(&queue.name).is_some() {
             return None;
         }
         let queue_type = QueueArguments::parse(&queue.arguments)
@@ -30,6 +32,22 @@ impl Topology {
             .unwrap_or_default();
         let policies = &self.vhost(queue.vhost).policies;
         Some(policies.of_queue(&queue.name, queue_type))
+    }
+
+    /// How long consumers of a queue may keep a delivery, if not for ever; `default`, if neither its
+    /// declaration nor a policy says it.
+    pub fn consumer_timeout(&self, id: QueueId, default: Option<Duration>) -> Option<Duration> {
+        let queue = self.queue(id)?;
+        let is_plain = queue.arguments.get(CONSUMER_TIMEOUT).is_none()
+            && self.vhost(queue.vhost).policies.is_empty();
+        if is_plain {
+            return default;
+        }
+        match self.queue_arguments(id)?.consumer_timeout_ms {
+            None => default,
+            Some(0) => None,
+            Some(ms) => Some(Duration::from_millis(ms)),
+        }
     }
 
     /// The policies that count for an exchange, unless it is gone.

@@ -4,8 +4,8 @@ use super::{Exchange, Topology};
 use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, QueueId};
-use crate::model::definition::Destination;
-use crate::model::exchange::{Bindings, RouteScratch, delayed};
+use crate::model::definition::{Destination, ExchangeKind};
+use crate::model::exchange::{Bindings, RouteScratch, delayed, own_queue, recent_history};
 
 /// What is worth knowing of one routing besides its targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +13,8 @@ pub struct Routed {
     /// Whether every message with this routing key goes the same ways, until the exchange's revision
     /// changes: no exchange was asked that looks at headers or properties, or leaves it to chance.
     pub is_cacheable: bool,
+    /// Whether no queue has been added that somebody may take the message from.
+    pub is_unroutable: bool,
 }
 
 impl Topology {
@@ -38,7 +40,11 @@ impl Topology {
         scratch: &mut RouteScratch,
         targets: &mut Vec<QueueId>,
     ) -> Routed {
-        let mut routed = Routed { is_cacheable: true };
+        let (before, mut kept) = (targets.len(), 0);
+        let mut routed = Routed {
+            is_cacheable: true,
+            is_unroutable: true,
+        };
         if let Some(start) = self.exchange_at(exchange)
             && start.bindings.is_none()
         {
@@ -47,6 +53,7 @@ impl Topology {
                     targets.push(id);
                 }
             }
+            routed.is_unroutable = targets.len() == before;
             return routed;
         }
         let (mut collector, matching) = scratch.begin(targets);
@@ -78,12 +85,17 @@ impl Topology {
                     }
                 }
             }
+            if let Some(queue) = self.keeps(exchange, properties) {
+                collector.targets.push(queue);
+                kept += 1;
+            }
             if !collector.has_found
                 && let Some(alternate) = self.alternate(exchange)
             {
                 collector.visit(alternate);
             }
         }
+        routed.is_unroutable = targets.len() == before + kept;
         routed
     }
 
@@ -94,18 +106,27 @@ impl Topology {
     ) -> impl Iterator<Item = QueueId> {
         let queues = &self.vhost(default_exchange.definition.vhost).queues;
         let queues = keys.iter().filter_map(|key| queues.get(*key).copied());
-        // Those of delayed exchanges are nobody's to publish to.
+        // Those that are exchanges' own are nobody's to publish to.
         queues.filter(|id| {
             let queue = self.queue(*id);
-            queue.is_some_and(|queue| delayed::exchange_of(&queue.name).is_none())
+            queue.is_some_and(|queue| own_queue::exchange_of(&queue.name).is_none())
         })
     }
 
     /// The queue that a message waits in which an exchange is to delay.
     fn delays(&self, exchange: &Exchange, properties: Properties<'_>) -> Option<QueueId> {
-        let (vhost, queue) = delayed::place(&exchange.definition)?;
+        let delays = exchange.definition.kind == ExchangeKind::Delayed;
+        let (vhost, queue) = delays.then(|| own_queue::place(&exchange.definition))??;
         delayed::delay_ms(properties)?;
         self.queue_by_name(vhost, queue.as_str())
+    }
+
+    /// Where a message is kept for those that an exchange leads to later.
+    fn keeps(&self, exchange: &Exchange, properties: Properties<'_>) -> Option<QueueId> {
+        let keeps = exchange.definition.kind == ExchangeKind::RecentHistory;
+        let (vhost, queue) = keeps.then(|| own_queue::place(&exchange.definition))??;
+        let is_kept = recent_history::is_kept(properties);
+        is_kept.then(|| self.queue_by_name(vhost, queue.as_str()))?
     }
 
     fn alternate(&self, exchange: &Exchange) -> Option<ExchangeId> {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use crate::amqp::properties::Properties;
 use crate::base::{MessageRef, StoredMessage, limits};
 use crate::log::{BatchWriter, take_varint, varint_len};
+use crate::model::deduplication::{Key, key_of};
 use crate::model::queue::NEVER;
 
 pub(super) const MESSAGE: u8 = 1;
@@ -194,6 +195,11 @@ impl<'a> LoggedMessage<'a> {
     pub(in crate::shard) fn priority(&self) -> u8 {
         let properties = Properties::from_validated(self.properties);
         properties.priority().unwrap_or(0)
+    }
+
+    /// What it is known by where duplicates are dropped.
+    pub(super) fn key(&self) -> Option<Key> {
+        key_of(Properties::from_validated(self.properties))
     }
 
     /// Bytes of its body.

@@ -7,6 +7,7 @@ use super::record::{
 };
 use crate::base::{Lsn, StoredMessage};
 use crate::log::{Found, Image, Record, RecoveryError, recover};
+use crate::model::deduplication::Key;
 use crate::model::queue::{Paged, Pages, Restored};
 
 /// The log of messages.
@@ -34,6 +35,8 @@ pub(in crate::shard) struct RecoveredQueue {
     flagged: Vec<Run>,
     /// The same: position, and how often the message came back.
     pub(in crate::shard) returned: Vec<(u64, u32)>,
+    /// By position, of the messages that have one; also of some that are done with.
+    keys: Vec<(u64, Key)>,
 }
 
 impl RecoveredQueue {
@@ -67,6 +70,13 @@ impl RecoveredQueue {
 
     fn get(&self, position: u64) -> Option<Paged> {
         self.lanes.values().find_map(|lane| lane.get(position))
+    }
+
+    /// By position, what its messages are known by where duplicates are dropped.
+    pub(in crate::shard) fn take_keys(&mut self) -> Vec<(u64, Key)> {
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.retain(|(position, _)| self.get(*position).is_some());
+        keys
     }
 
     /// Its messages in the order of their positions; they are here no more.
@@ -156,6 +166,7 @@ impl Recovered {
         if !message.persistent {
             return;
         }
+        let key = message.key();
         for target in message.targets().filter(|target| target.queue.is_durable()) {
             let queue = self.queue(target.queue);
             queue.next_position = queue.next_position.max(target.position + 1);
@@ -166,6 +177,9 @@ impl Recovered {
                 redelivered: true,
             };
             queue.add(message.priority(), message.body_len(), paged);
+            if let Some(key) = key {
+                queue.keys.push((target.position, key));
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use crate::lives::{after_each_end, durable_queue, keep};
 use crate::support::channel::Channel;
 use crate::support::wire::{properties, table, text};
 use amq_protocol::protocol::basic::{self, AMQPProperties};
-use amq_protocol::types::AMQPValue;
+use amq_protocol::types::{AMQPValue, FieldTable};
 
 fn ruled(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) {
     channel.declare_queue(name, |declare| {
@@ -191,5 +191,25 @@ after_each_end! {
         found.sort_by_key(|body| body.parse::<usize>().expect("bodies are numbers"));
         found.dedup();
         assert_eq!(found, bodies);
+    }
+
+    fn duplicates_are_dropped_of_what_was_there_before(lives: &mut Lives) {
+        let like = |value: &str| {
+            let mut headers = FieldTable::default();
+            headers.insert("x-deduplication-header".into(), text(value));
+            persistent().with_headers(headers)
+        };
+        let channel = lives.connect().channel();
+        ruled(&channel, "queue", &[("x-message-deduplication", AMQPValue::Boolean(true))]);
+        keep_with(&channel, "queue", &[(like("a"), "1"), (like("b"), "2"), (like("c"), "3")]);
+        let first = channel.get("queue").expect("the first");
+        channel.ack(first.method.delivery_tag);
+        lives.sure(&lives.connect(), "queue");
+        lives.restart_on(3);
+
+        let channel = lives.connect().channel();
+        keep_with(&channel, "queue", &[(like("a"), "4"), (like("b"), "5"), (like("c"), "6")]);
+        let texts = lives.texts("queue");
+        assert_eq!(texts, ["2", "3", "4"], "only the first was gone");
     }
 }

@@ -12,6 +12,7 @@ fn file(json: &Json) -> DefinitionsFile {
 fn context() -> ImportContext<'static> {
     ImportContext {
         vhosts: &[],
+        default_limits: &[],
         users: &[],
         cores: 2,
         seed: 7,
@@ -223,4 +224,91 @@ fn configured_users_and_vhosts_may_be_referred_to() {
     let json = json!({"permissions": [{"user": "alice", "vhost": "v", "configure": "", "write": "", "read": ""}]});
     let mut definitions = Definitions::new(1);
     assert_eq!(definitions.import(file(&json), context), Ok(vec![]));
+}
+
+#[test]
+fn a_vhost_gets_no_more_queues_than_it_may_have() {
+    let limited = |queues: &[&str]| {
+        let queues: Vec<Json> = queues
+            .iter()
+            .map(|name| json!({"vhost": "/", "name": name}))
+            .collect();
+        json!({
+            "parameters": [
+                {"vhost": "/", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}},
+            ],
+            "exchanges": [{"vhost": "/", "name": "x", "type": "x-recent-history"}],
+            "queues": queues,
+        })
+    };
+    let (definitions, left_out) = imported(&limited(&["a", "b"]));
+    assert_eq!(left_out, [""; 0], "the exchange's own doesn't count");
+    assert_eq!(
+        error_on(definitions, &limited(&["a", "b", "c"])),
+        "queue 'c' in vhost '/': cannot declare queue 'c': queue limit in vhost '/' (2) is reached"
+    );
+}
+
+#[test]
+fn a_binding_is_checked_by_the_rules_of_its_source() {
+    let bound = |kind: &str, key: &str, queue_type: &str| {
+        json!({
+            "exchanges": [{"vhost": "/", "name": "x", "type": kind}],
+            "queues": [{"vhost": "/", "name": "q", "arguments": {"x-queue-type": queue_type}}],
+            "bindings": [{"vhost": "/", "source": "x", "destination": "q", "destination_type": "queue",
+                "routing_key": key, "arguments": {}}],
+        })
+    };
+    imported(&bound("x-consistent-hash", "3", "classic"));
+    imported(&bound("x-local-random", "", "classic"));
+    for (kind, key, queue_type, reason) in [
+        (
+            "x-consistent-hash",
+            "heavy",
+            "classic",
+            "The binding key must be an integer: <<\"heavy\">>",
+        ),
+        (
+            "x-local-random",
+            "key",
+            "classic",
+            "Non empty binding 'key' key not permitted",
+        ),
+        (
+            "x-local-random",
+            "",
+            "quorum",
+            "Queue type rabbit_quorum_queue not valid for this exchange type",
+        ),
+    ] {
+        let error = error(&bound(kind, key, queue_type));
+        assert!(error.ends_with(reason), "{error}");
+    }
+}
+
+#[test]
+fn vhosts_have_the_limits_of_the_configuration_unless_they_have_their_own() {
+    let limits = DefaultLimits {
+        vhosts: crate::base::Pattern::parse("^small").expect("well-formed"),
+        connections: None,
+        queues: Some(1),
+    };
+    let context = ImportContext {
+        default_limits: &[limits],
+        ..context()
+    };
+    let queues = |own: Json| {
+        file(&json!({
+            "vhosts": [{"name": "small"}],
+            "parameters": own,
+            "queues": [{"vhost": "small", "name": "a"}, {"vhost": "small", "name": "b"}],
+        }))
+    };
+    let error = Definitions::new(1).import(queues(json!([])), context);
+    assert_eq!(
+        error.expect_err("one too many").to_string(),
+        "queue 'b' in vhost 'small': cannot declare queue 'b': queue limit in vhost 'small' (1) is reached"
+    );
+    let own = json!([{"vhost": "small", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}}]);
+    assert_eq!(Definitions::new(1).import(queues(own), context), Ok(vec![]));
 }
