@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 /// A core that has panicked takes its queues and its answers with it, and the others would wait for
-/// them. Release builds abort by themselves.
+/// them.
 fn end_with_any_thread() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
