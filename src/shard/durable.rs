@@ -280,7 +280,7 @@ impl Shard {
     }
 
     /// Answers the `basic.get`s that waited for messages of a queue.
-    fn get_waiting(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
+    pub(super) fn get_waiting(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
         let waiting = self
             .owned(id)
             .map(|owned| std::mem::take(&mut owned.getting));

@@ -30,6 +30,10 @@ use trace::Counts;
 
 /// Disks that are checked if nobody says how many.
 const CRASHES: u64 = 60;
+/// Seeds that are always played: three of no meaning, and those that once found something, for as long as their
+/// stories stay what they were. 289140585: flipped bits in both batches that end a log. 926132083: a `basic.get`
+/// for messages that a failed read had lost was never answered.
+const FOUND: [u64; 5] = [1, 2, 3, 289_140_585, 926_132_083];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.
 fn run_seed(seed: u64) -> (u64, Counts) {
@@ -70,16 +74,16 @@ fn no_seed_breaks_a_rule() {
     }
     let wanted = number("SIM_CRASHES").unwrap_or(CRASHES);
     let first = number("SIM_FIRST").unwrap_or_else(new_seed);
-    for seed in [1, 2, 3].into_iter().chain(first..) {
+    for seed in FOUND.into_iter().chain(first..) {
         let (_, counts) = run_seed(seed);
         total.add(&counts);
         seeds += 1;
-        if seeds > 3 && total.images >= wanted {
+        if seeds > FOUND.len() && total.images >= wanted {
             break;
         }
     }
     println!(
-        "{seeds} seeds (1, 2, 3 and from {first} on) in {:?}: {} steps, {} disks recovered and checked, \
+        "{seeds} seeds (those that found something, and from {first} on) in {:?}: {} steps, {} disks recovered and checked, \
          {} crashes before the broker was open, {} clean stops, {} bits flipped ({} times damage was reported), \
          {} confirms, {} deliveries",
         begun.elapsed(),
