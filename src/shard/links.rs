@@ -235,3 +235,63 @@ impl Sink for Deliveries<'_> {
             });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::CoreId;
+
+    fn session(index: u32, generation: u32) -> SessionId {
+        SessionId {
+            core: CoreId(0),
+            index,
+            generation,
+        }
+    }
+
+    /// The session's consumer has used its window up and waits, and all of it has left for the socket.
+    fn exhausts(links: &mut Links, session: SessionId) {
+        let queue = QueueId {
+            index: 0,
+            generation: 0,
+        };
+        links.link(session).waiting.push((queue, 1));
+        links.give_back(session, 0, 0);
+    }
+
+    fn window_bytes(links: &mut Links, session: SessionId) -> i64 {
+        links.link(session).bytes
+    }
+
+    #[test]
+    fn a_session_that_exhausts_its_window_gets_a_wider_one_up_to_a_limit() {
+        let mut links = Links::default();
+        for _ in 0..10 {
+            exhausts(&mut links, session(0, 1));
+        }
+        let widest = i64::from(limits::WINDOW_BYTES_MIN) << limits::WINDOW_DOUBLINGS_MAX;
+        assert_eq!(window_bytes(&mut links, session(0, 1)), widest);
+    }
+
+    #[test]
+    fn all_windows_together_are_widened_up_to_a_limit_and_what_a_session_leaves_another_gets() {
+        let mut links = Links::default();
+        for _ in 0..10 {
+            for index in 0..1000 {
+                exhausts(&mut links, session(index, 1));
+            }
+        }
+        let narrow = i64::from(limits::WINDOW_BYTES_MIN);
+        let mut windows = (0..1000).map(|index| window_bytes(&mut links, session(index, 1)));
+        let widened: i64 = windows.by_ref().map(|bytes| bytes - narrow).sum();
+        let last_step = narrow << (limits::WINDOW_DOUBLINGS_MAX - 1);
+        assert!(widened <= limits::WINDOWS_WIDENED_MAX + last_step);
+        exhausts(&mut links, session(1000, 1));
+        assert_eq!(window_bytes(&mut links, session(1000, 1)), narrow);
+        links.forget(session(0, 1));
+        // Another connection at the same place counts anew.
+        window_bytes(&mut links, session(1, 2));
+        exhausts(&mut links, session(1000, 1));
+        assert_eq!(window_bytes(&mut links, session(1000, 1)), 2 * narrow);
+    }
+}
