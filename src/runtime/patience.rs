@@ -44,6 +44,11 @@ impl Patience {
         }
     }
 
+    /// What was learnt holds no more: commits need the CPU that looking on takes.
+    pub(super) fn forget(&mut self) {
+        self.span = SPAN_MIN;
+    }
+
     /// There was work after so long a silence.
     pub(super) fn heard_after(&mut self, silence: Duration) {
         self.span = if silence > SPAN_MAX {

@@ -184,6 +184,7 @@ impl Turn {
     fn stretch(&mut self) -> Pause {
         let begun = self.now;
         loop {
+            let awaited_disk = self.disk.is_urgent();
             let worked = self.turn();
             if self.is_over() {
                 return Pause::End;
@@ -191,7 +192,12 @@ impl Turn {
             let looked_on = self.now.since(self.last_work);
             self.read_clocks();
             if worked || self.core.has_work() {
-                self.patience.heard_after(looked_on);
+                // The disk's silence says nothing of the clients'.
+                if awaited_disk {
+                    self.patience.forget();
+                } else {
+                    self.patience.heard_after(looked_on);
+                }
                 self.last_work = self.now;
                 self.dozing = false;
             } else if looked_on >= self.patience.span() || self.disk.is_urgent() {
