@@ -40,13 +40,11 @@ impl Growth {
     /// Whether and how those who publish should be read less. `crowded`: the messages of all queues take up
     /// much of the memory.
     pub(super) fn eases(&self, now: Time, backlog: usize, crowded: bool) -> Option<Ease> {
-        let harmless = match crowded {
-            true => Self::BACKLOG_OF_MANY,
-            false => Self::BACKLOG,
-        };
-        let (samples, how) = match crowded {
-            true => (Self::CATCH_UP_SAMPLES_OF_MANY, Ease::Waits),
-            false => (Self::CATCH_UP_SAMPLES, Ease::Rests),
+        let (harmless, samples, how) = if crowded {
+            let samples = Self::CATCH_UP_SAMPLES_OF_MANY;
+            (Self::BACKLOG_OF_MANY, samples, Ease::Waits)
+        } else {
+            (Self::BACKLOG, Self::CATCH_UP_SAMPLES, Ease::Rests)
         };
         if backlog <= harmless {
             None

@@ -282,8 +282,9 @@ mod tests {
             }
         }
         let narrow = i64::from(limits::WINDOW_BYTES_MIN);
-        let mut windows = (0..1000).map(|index| window_bytes(&mut links, session(index, 1)));
-        let widened: i64 = windows.by_ref().map(|bytes| bytes - narrow).sum();
+        let widened: i64 = (0..1000)
+            .map(|index| window_bytes(&mut links, session(index, 1)) - narrow)
+            .sum();
         let last_step = narrow << (limits::WINDOW_DOUBLINGS_MAX - 1);
         assert!(widened <= limits::WINDOWS_WIDENED_MAX + last_step);
         exhausts(&mut links, session(1000, 1));

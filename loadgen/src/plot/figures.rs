@@ -117,6 +117,19 @@ fn key_figures(summary: &Summary) -> String {
     figures.join("  ·  ")
 }
 
+/// A series for each line, in the colors' order.
+fn series_of<T>(
+    lines: impl IntoIterator<Item = Line<T>>,
+    points: impl Fn(fn(&T) -> f64) -> Vec<(f64, f64)>,
+) -> Vec<Series> {
+    let series = |((name, value), color): (Line<T>, _)| Series {
+        name: name.to_owned(),
+        color,
+        points: points(value),
+    };
+    lines.into_iter().zip(COLORS).map(series).collect()
+}
+
 /// Each interval's value at its middle; an only one from its begin to its end.
 fn over_time(samples: &[Sample], value: impl Fn(&Sample) -> Option<f64>) -> Vec<(f64, f64)> {
     if let [sample] = samples {
@@ -156,12 +169,9 @@ fn throughput(title: &str, summary: &Summary) -> Chart {
         ("received", |sample| sample.received),
         ("confirmed", |sample| sample.confirmed),
     ];
-    let line = |((name, value), color): (Line<Sample>, _)| Series {
-        name: name.to_owned(),
-        color,
-        points: over_time(&summary.samples, |sample| Some(value(sample))),
-    };
-    let mut series: Vec<_> = lines.into_iter().zip(COLORS).map(line).collect();
+    let mut series = series_of(lines, |value| {
+        over_time(&summary.samples, |sample| Some(value(sample)))
+    });
     // A line of zeros is not part of this run.
     series.retain(|series| series.points.iter().any(|(_, rate)| *rate > 0.0));
     let rates = series
@@ -191,15 +201,9 @@ fn latency_over_time(summary: &Summary) -> Option<Chart> {
         ("99th percentile", |latency| latency.p99),
         ("maximum", |latency| latency.max),
     ];
-    let series: Vec<_> = lines
-        .into_iter()
-        .zip(COLORS)
-        .map(|((name, value), color)| Series {
-            name: name.to_owned(),
-            color,
-            points: over_time(&summary.samples, |sample| of(sample).as_ref().map(value)),
-        })
-        .collect();
+    let series = series_of(lines, |value| {
+        over_time(&summary.samples, |sample| of(sample).as_ref().map(value))
+    });
     let y = latency_axis(&series);
     Some(chart_of(
         title,
@@ -268,15 +272,7 @@ fn by_rate(rungs: &[(f64, bool, &Summary)]) -> Chart {
         };
         rungs.iter().filter_map(point).collect()
     };
-    let series: Vec<_> = lines
-        .into_iter()
-        .zip(COLORS)
-        .map(|((name, value), color)| Series {
-            name: name.to_owned(),
-            color,
-            points: points(value),
-        })
-        .collect();
+    let series = series_of(lines, points);
     let rates = || rungs.iter().map(|(rate, ..)| *rate);
     let y = latency_axis(&series);
     let x = ("offered rate, msg/s", Axis::log(Unit::PerSecond, rates()));
