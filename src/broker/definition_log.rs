@@ -216,7 +216,11 @@ impl DefinitionLog {
         if self.snapshot {
             self.gather(topology);
         }
-        let bytes = self.pending.len() + (self.ends.len() + 1) * RECORD_OVERHEAD;
+        let bytes = if self.ends.is_empty() {
+            0
+        } else {
+            self.pending.len() + (self.ends.len() + 1) * RECORD_OVERHEAD
+        };
         let room = self.log.room(bytes, 0, now)?;
         self.room = Some(room);
         Some(room.buffer_len(bytes))

@@ -230,20 +230,24 @@ impl Log {
 
     /// Where a batch with `least` bytes of records would go; none as long as one is being written or
     /// no file has room. `spare`: how many free files must be left over, for batches that matter more.
+    ///
+    /// Batches with records leave the last block of a file to an empty one, which closes the log: on a
+    /// full disk too it can then be told which batches were durable.
     pub fn room(&mut self, least: usize, spare: usize, now: Time) -> Option<Room> {
         if self.in_flight.is_some() {
             return None;
         }
         self.starved = false;
+        let kept = if least > 0 { BLOCK } else { 0 };
         if let Some(segment) = self.segments.back() {
-            let left = (segment.file.size - segment.used) as usize;
+            let left = ((segment.file.size - segment.used) as usize).saturating_sub(kept);
             if left >= whole_blocks(HEADERS + least) {
                 let records = left - HEADERS;
                 let opens = None;
                 return Some(Room { records, opens });
             }
         }
-        let needed = (BLOCK + whole_blocks(HEADERS + least)) as u64;
+        let needed = (BLOCK + whole_blocks(HEADERS + least) + kept) as u64;
         let fitting = self.free.iter().filter(|file| file.size >= needed);
         let opens = (self.free.len() > spare)
             .then(|| fitting.min_by_key(|file| file.file).copied())
@@ -252,7 +256,7 @@ impl Log {
             self.starved = true;
             self.prepare(needed, now);
         }
-        let records = opens?.size as usize - BLOCK - HEADERS;
+        let records = opens?.size as usize - BLOCK - HEADERS - kept;
         Some(Room { records, opens })
     }
 

@@ -265,6 +265,19 @@ impl BatchHeader {
         (is_one && length >= HEADERS).then(|| whole_blocks(length))
     }
 
+    /// Whether a block that is no batch resembles one of this epoch that comes soon behind this sequence:
+    /// of the three words that say so one may be damaged. An earlier life of the file has none of them.
+    pub(super) fn is_resembled(block: &[u8], in_epoch: u64, behind: u64) -> bool {
+        let mut get = Get(block);
+        let magic = get.bytes::<4>();
+        get.bytes::<12>();
+        let epoch = get.u64();
+        let sequence = get.u64();
+        let is_next = (1..=2).contains(&sequence.wrapping_sub(behind));
+        let signs = [magic == *BATCH_MAGIC, epoch == in_epoch, is_next];
+        signs.iter().filter(|sign| **sign).count() >= 2
+    }
+
     /// Over both headers, but for the place of the checksum itself.
     fn outer_checksum(key: u64, batch: &[u8]) -> u64 {
         let mut headers = [0; HEADERS];

@@ -3,8 +3,9 @@
 //! Segments are read in the order of their epochs, batches in the order of their sequence. Where a
 //! batch is missing or doesn't match its checksums, what follows decides:
 //!
-//! - nothing valid follows: it is the torn tail of the last write, which was never confirmed. Dropped.
-//! - a later batch says that it was durable: confirmed data is damaged. The rest is served, the damage
+//! - nothing follows: it is the torn tail of the last write, which was never confirmed. Dropped.
+//! - a later batch says that it was durable, or one that is damaged itself was once there, since a batch is
+//!   written when the one before it is durable: confirmed data is damaged. The rest is served, the damage
 //!   is reported, and the file is put aside when its segment is given up.
 //!
 //! Nothing is written here, so a crash during recovery changes nothing. What was read came from the
@@ -234,6 +235,7 @@ impl Scan {
         self.begin_segment(header);
         let mut segment = Segment::new(file, header.epoch, header.key, header.first_lsn);
         let mut reader = Reader::new(image, &file);
+        reader.sequence = header.first_sequence.wrapping_sub(1);
         let mut at = BLOCK as u64;
         while let Some((batch, sums)) = reader.next_valid(header, &mut at) {
             // The write of a process that had gone arrived after its successor had recovered.
@@ -257,6 +259,15 @@ impl Scan {
         if let Some(error) = reader.error {
             segment.damaged = true;
             self.found.damage.push(error.to_string());
+        } else if let [from, _, ..] = reader.ruins[..]
+            && until == u64::MAX
+        {
+            segment.damaged = true;
+            let file = file.file.0;
+            self.found.damage.push(format!(
+                "log file {file}: its last batches, from byte {from} on, are damaged and left out, at least one \
+                 of them confirmed; the file will be kept as it is"
+            ));
         }
         self.found.segments.push_back(segment);
     }
@@ -326,6 +337,10 @@ struct Reader<'a, I> {
     careful_until: u64,
     /// The first failure.
     error: Option<ReadError>,
+    /// Of the last valid batch.
+    sequence: u64,
+    /// Where, behind that, blocks only resemble a batch: the first two.
+    ruins: Vec<u64>,
 }
 
 impl<'a, I: Image> Reader<'a, I> {
@@ -341,6 +356,8 @@ impl<'a, I: Image> Reader<'a, I> {
             bytes: Vec::new(),
             careful_until: 0,
             error: None,
+            sequence: 0,
+            ruins: Vec::new(),
         }
     }
 
@@ -351,8 +368,17 @@ impl<'a, I: Image> Reader<'a, I> {
             if let Some((batch, sums)) = self.header(segment, *at) {
                 let bytes = self.view(*at, batch.length as usize);
                 if bytes.is_some_and(|bytes| batch.is_whole(sums, bytes)) {
+                    self.sequence = batch.sequence;
+                    self.ruins.clear();
                     return Some((batch, sums));
                 }
+            }
+            let behind = self.sequence;
+            if self.ruins.len() < 2
+                && let Some(block) = self.view(*at, BLOCK)
+                && BatchHeader::is_resembled(block, segment.epoch, behind)
+            {
+                self.ruins.push(*at);
             }
             *at += BLOCK as u64;
         }

@@ -1,7 +1,7 @@
 //! A disk that forgets: below each log a directory of files, at most one commit in flight, and other
 //! jobs that end when the dice say. A crash keeps any subset of the sectors that were being written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leveret::base::Time;
 use leveret::broker::Core;
@@ -12,6 +12,8 @@ use crate::trace;
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
+/// Where batches begin.
+const BLOCK: usize = 4096;
 
 /// Whose log.
 pub(crate) type LogId = (usize, LogName);
@@ -229,7 +231,7 @@ impl Disk {
 
 impl Disk {
     /// A bit of what was written to some log of messages is another now.
-    pub(crate) fn rot(&mut self, dice: &mut Dice) {
+    pub(crate) fn rot(&mut self, dice: &mut Dice, rotten: &mut BTreeSet<(usize, usize)>) {
         let logs = self.directories.iter_mut();
         let messages = logs.filter(|((_, log), _)| *log == LogName::Messages);
         let mut files: Vec<&mut Vec<u8>> = messages
@@ -246,6 +248,10 @@ impl Disk {
         let Some(at) = places.find(|at| files[file][*at] != 0) else {
             return;
         };
+        // Two in one place could undo each other, or leave nothing by which a batch is known for one.
+        if !rotten.insert((file, at / BLOCK)) {
+            return;
+        }
         files[file][at] ^= 1 << bit;
         trace::note("rot", [file as u64, at as u64, bit as u64]);
         trace::count(|counts| counts.flips += 1);

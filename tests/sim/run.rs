@@ -1,6 +1,7 @@
 //! One seed: lives of a broker, each ended by a crash or a clean stop, and at the end everything is
 //! drained.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leveret::broker::Core;
@@ -119,8 +120,9 @@ impl World {
     /// While the broker is stopped some bits of its disk flip. The next start says so, and what is left
     /// is served.
     fn rot(&mut self) -> Verdict {
+        let mut rotten = BTreeSet::new();
         for _ in 0..self.dice.between(1, 30) {
-            self.disk.rot(&mut self.dice);
+            self.disk.rot(&mut self.dice, &mut rotten);
         }
         self.oracle.allow_damage();
         self.judge(Stop::Rot)

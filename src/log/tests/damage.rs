@@ -3,6 +3,7 @@
 //! `LEVERET_ALL_BITS=1 cargo test --release --lib log::tests::damage` flips each bit of a log of 1 MiB.
 
 use super::*;
+use crate::log::layout::HEADERS;
 
 /// What a flip did.
 #[derive(Debug, Default)]
@@ -252,4 +253,29 @@ fn what_a_segment_held_before_the_restart_counts_as_garbage() {
     disk.append(&mut log, &[&payload]).expect("room");
     log.garbage_bytes = 0;
     assert!(log.wants_rewriting());
+}
+
+/// Were there no more than a torn write, only one batch would be there to see.
+#[test]
+fn damage_to_both_batches_that_end_a_log_does_not_pass_for_a_torn_write() {
+    let (mut disk, mut log) = fresh();
+    disk.append(&mut log, &[b"first"]).expect("room");
+    let last = disk.append(&mut log, &[b"last"]).expect("room");
+    let closing = disk.append(&mut log, &[]).expect("room");
+    assert_eq!(last.file, closing.file);
+    let (last_at, closing_at) = (last.offset as usize, closing.offset as usize);
+    for one in 0..HEADERS {
+        for other in (one % 5..HEADERS).step_by(5) {
+            let flip = |disk: &mut Disk| {
+                let bytes = disk.files.get_mut(&last.file).expect("it is there");
+                bytes[last_at + one] ^= 0x10;
+                bytes[closing_at + other] ^= 0x10;
+            };
+            flip(&mut disk);
+            let (left, found) = disk.recovered();
+            assert_eq!(left, [b"first"], "bytes {one} and {other}");
+            assert_eq!(found.damage.len(), 1, "bytes {one} and {other}");
+            flip(&mut disk);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::base::limits;
 fn a_full_disk_leaves_a_reserve_and_is_asked_again() {
     let (mut disk, mut log) = fresh();
     disk.append(&mut log, &[b"x"]).expect("room");
-    let least = limits::SEGMENT_BYTES_MIN as usize - 3 * BLOCK;
+    let least = limits::SEGMENT_BYTES_MIN as usize - 4 * BLOCK;
     assert_eq!(log.free.len(), limits::FREE_FILES_MIN);
     let payload = vec![2; least];
     disk.append(&mut log, &[&payload]).expect("room");
@@ -40,6 +40,31 @@ fn a_full_disk_leaves_a_reserve_and_is_asked_again() {
     let mut log = disk.restarted(6);
     disk.append(&mut log, &[&payload]).expect("room");
     assert!(before.len() < 4);
+}
+
+/// Else nobody could tell whether its last batch, should bits of it flip, was ever durable.
+#[test]
+fn a_log_on_a_full_disk_can_still_be_closed() {
+    for size in [1, BLOCK, 2 * BLOCK - 100, 5 * BLOCK, 7 * BLOCK + 9] {
+        let (mut disk, mut log) = fresh();
+        let payload = vec![2; size];
+        let mut last = disk.append(&mut log, &[&payload]);
+        disk.is_full = true;
+        while let Some(placed) = disk.append(&mut log, &[&payload]) {
+            last = Some(placed);
+        }
+        assert!(log.is_full() && log.is_unclosed());
+        disk.append(&mut log, &[]).expect("a block is left");
+        assert!(!log.is_unclosed());
+        let (all, found) = disk.recovered();
+        assert_eq!(found.damage, [""; 0]);
+        let last = last.expect("there was room at first");
+        let at = last.offset as usize + last.len - BLOCK;
+        disk.files.get_mut(&last.file).expect("it is there")[at] ^= 1;
+        let (left, found) = disk.recovered();
+        assert_eq!(left.len(), all.len() - 1, "payloads of {size} bytes");
+        assert_eq!(found.damage.len(), 1, "payloads of {size} bytes");
+    }
 }
 
 #[test]

@@ -337,9 +337,9 @@ impl Journal {
         is_written && !self.log.is_writing() && !self.is_closing()
     }
 
-    /// At a clean stop the log is closed at once, if the disk has room for that.
+    /// At a clean stop the log is closed at once.
     fn is_closing(&self) -> bool {
-        self.finishing && self.log.is_unclosed() && !self.log.is_full()
+        self.finishing && self.log.is_unclosed()
     }
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.

@@ -74,10 +74,6 @@ impl Oracle {
         let queue = &mut self.queues[number];
         let mut there = BTreeMap::new();
         let mut last: HashMap<u64, u64> = HashMap::new();
-        // Bits flipped in both batches that end the log, the one that says that the stop was clean and the one
-        // that closes it, can't be told from a crash: all is flagged then.
-        let all_flagged = found.is_some_and(|found| found.iter().all(|one| one.redelivered));
-        let looks_crashed = stop == Stop::Rot && all_flagged;
         for one in found.unwrap_or(&[]) {
             let FoundMessage {
                 message,
@@ -107,10 +103,7 @@ impl Oracle {
                 (Stop::Crash, false) => "isn't flagged redelivered",
                 (_, false) if record.seen => "was delivered before, and the flag is lost",
                 (Stop::Clean | Stop::Rot, true)
-                    if !record.seen
-                        && !record.perhaps_seen
-                        && !queue.consumed
-                        && !looks_crashed =>
+                    if !record.seen && !record.perhaps_seen && !queue.consumed =>
                 {
                     "is flagged redelivered, and nobody had it"
                 }
