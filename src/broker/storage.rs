@@ -128,7 +128,13 @@ impl Core {
     pub fn committed(&mut self, now: Time, log: LogName) {
         self.now = now;
         match (log, &mut self.catalog) {
-            (LogName::Messages, _) => self.shard.committed(&mut self.outbox),
+            (LogName::Messages, _) => {
+                let mut context = ShardContext {
+                    topology: &self.topology,
+                    outbox: &mut self.outbox,
+                };
+                self.shard.committed(&mut context);
+            }
             (LogName::Definitions, Some(catalog)) => {
                 catalog.log.written();
                 catalog.publish(&mut self.outbox);

@@ -176,14 +176,14 @@ impl Shard {
     }
 
     /// The batch is durable: publishers are told, and queues may have messages of it.
-    pub fn committed(&mut self, outbox: &mut Outbox) {
+    pub fn committed(&mut self, context: &mut ShardContext<'_>) {
         self.journal.written();
         self.letters_committed();
-        self.confirm(outbox);
+        self.confirm(context.outbox);
         for id in std::mem::take(&mut self.starved) {
             if let Some(owned) = self.owned(id) {
                 owned.is_fetching = false;
-                self.fetch(id);
+                self.fetch_and_serve(id, context);
             }
         }
     }
@@ -372,20 +372,32 @@ impl Shard {
         self.rubbish.push((owned.log, rubbish));
     }
 
-    /// Has messages fetched that a queue will soon need, if it isn't done already.
-    pub(super) fn fetch(&mut self, id: QueueId) {
+    /// Has messages fetched that a queue will soon need. Whoever waits for one that the log has lost is
+    /// served with what comes behind it.
+    pub(super) fn fetch_and_serve(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
+        if self.fetch(id) > 0 {
+            self.with_queue(id, context, |queue, sink| queue.pump(sink));
+        }
+        if self.owned(id).is_some_and(|owned| !owned.is_fetching) {
+            self.get_waiting(id, context);
+        }
+    }
+
+    /// Has messages fetched that a queue will soon need, if it isn't done already; how many the log has lost.
+    fn fetch(&mut self, id: QueueId) -> usize {
         let Some(owned) = find(&mut self.queues, id) else {
-            return;
+            return 0;
         };
         // If nobody is there to take them, they may as well stay where they are.
         let is_wanted = owned.queue.consumer_count() > 0 || !owned.getting.is_empty();
         if owned.is_fetching || !is_wanted {
-            return;
+            return 0;
         }
         let is_short = self.resident > limits::RESIDENT_BYTES_MAX;
         if is_short && !owned.queue.is_starved() {
-            return;
+            return 0;
         }
+        let mut lost = 0;
         while let Some(lsn) = owned.queue.wants_page() {
             match self.journal.fetch(id, lsn) {
                 Located::Here(_) => owned.is_fetching = true,
@@ -394,12 +406,13 @@ impl Shard {
                     self.starved.push(id);
                 }
                 Located::Nowhere => {
-                    owned.queue.lose_pages(&(lsn..lsn.next()));
+                    lost += owned.queue.lose_pages(&(lsn..lsn.next()));
                     continue;
                 }
             }
             break;
         }
+        lost
     }
 }
 

@@ -497,7 +497,7 @@ impl Shard {
         owned.account(&mut self.resident);
         let (is_paging, has_fallen) = (owned.queue.is_paging(), owned.queue.has_fallen());
         if is_paging {
-            self.fetch(id);
+            self.fetch_and_serve(id, context);
         }
         if has_fallen {
             self.gather(id);

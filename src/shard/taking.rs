@@ -94,7 +94,7 @@ impl Shard {
         }
         if owned.queue.is_starved() {
             owned.getting.push(getting);
-            return self.get_fetched(id, context);
+            return self.fetch_and_serve(id, context);
         }
         let taken = owned.queue.get(no_ack, now_ms);
         let ready = owned.queue.ready_count();
@@ -102,7 +102,7 @@ impl Shard {
             // What was in memory has expired.
             owned.getting.push(getting);
             self.gather(id);
-            return self.get_fetched(id, context);
+            return self.fetch_and_serve(id, context);
         }
         let Some(mut taken) = taken else {
             self.gather(id);
@@ -130,15 +130,6 @@ impl Shard {
         };
         context.answer(session, channel, Answer::Got(Box::new(got)));
         self.gather(id);
-        self.fetch(id);
-    }
-
-    /// Has the messages fetched that `basic.get`s wait for. If the log has lost all of them, these have their
-    /// answer at once.
-    fn get_fetched(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
-        self.fetch(id);
-        if self.owned(id).is_some_and(|owned| !owned.is_fetching) {
-            self.get_waiting(id, context);
-        }
+        self.fetch_and_serve(id, context);
     }
 }
