@@ -257,6 +257,7 @@ impl Client {
     pub(crate) fn get(&mut self, queue: usize, no_ack: bool, oracle: &mut Oracle) {
         oracle.queues[queue].consumed = true;
         oracle.queues[queue].lossy |= no_ack;
+        trace::note("get", [self.uid, queue as u64, u64::from(no_ack)]);
         let queue_name = wire::queue_name(queue).into();
         let get = basic::AMQPMethod::Get(basic::Get {
             queue: queue_name,
@@ -274,6 +275,7 @@ impl Client {
     }
 
     pub(crate) fn recover(&mut self, oracle: &mut Oracle) {
+        trace::note("recover", [self.uid, 0, 0]);
         let recover = basic::AMQPMethod::Recover(basic::Recover { requeue: true });
         self.release_all(oracle);
         self.ask(Call::Recover, |out| wire::basic_method(out, 1, recover));

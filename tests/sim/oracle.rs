@@ -344,6 +344,17 @@ impl Oracle {
         ))
     }
 
+    /// A client reads what went back before it could: it doesn't hold it.
+    pub(crate) fn went_back(&mut self, queue: usize, message: u64) -> Verdict {
+        self.overheard(queue, message)?;
+        let found = &mut self.queues[queue];
+        found.returned = true;
+        if let Some(record) = found.records.get_mut(&message) {
+            record.seen = true;
+        }
+        Ok(())
+    }
+
     /// The holder has acknowledged or discarded it.
     pub(crate) fn settled(&mut self, queue: usize, message: u64) {
         if let Some(record) = self.queues[queue].records.get_mut(&message) {

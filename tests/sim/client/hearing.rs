@@ -154,12 +154,14 @@ impl Client {
             holder,
             since,
         };
-        oracle.delivered(&one)?;
+        if matches!(self.call, Some(Call::Recover)) && !no_ack {
+            // It was sent before the broker heard the question, and has gone back: somebody else may have it.
+            oracle.went_back(queue, message)?;
+        } else {
+            oracle.delivered(&one)?;
+        }
         if no_ack {
             return Ok(message);
-        }
-        if matches!(self.call, Some(Call::Recover)) {
-            oracle.released(queue, message);
         }
         let held = Held {
             queue,
