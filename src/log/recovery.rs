@@ -116,6 +116,7 @@ pub fn recover(
         found,
         expected: None,
         sums: None,
+        oldest_epoch: 0,
     };
     for (at, (header, file)) in segments.iter().enumerate() {
         let next = segments.get(at + 1);
@@ -220,6 +221,8 @@ struct Scan {
     /// The sequence of the next batch; none before the first.
     expected: Option<u64>,
     sums: Option<Sums>,
+    /// The oldest epoch that is needed, as the youngest batch or header says.
+    oldest_epoch: u64,
 }
 
 impl Scan {
@@ -253,6 +256,7 @@ impl Scan {
             segment.durable = at;
             self.expected = Some(batch.sequence + 1);
             self.sums = Some(sums);
+            self.oldest_epoch = self.oldest_epoch.max(batch.oldest_epoch);
             self.found.sequence = batch.sequence;
             self.found.next_lsn = self.found.next_lsn.max(batch.end_lsn);
         }
@@ -274,6 +278,7 @@ impl Scan {
 
     /// A segment was begun when all batches before it were durable.
     fn begin_segment(&mut self, header: &SegmentHeader) {
+        self.oldest_epoch = self.oldest_epoch.max(header.oldest_epoch);
         let expected = *self.expected.get_or_insert(header.first_sequence);
         self.found.next_lsn = self.found.next_lsn.max(header.first_lsn);
         if header.first_sequence <= expected {
@@ -320,6 +325,12 @@ impl Scan {
 
     fn finish(self) -> Found {
         let mut found = self.found;
+        let first = found.segments.front().map(|segment| segment.epoch);
+        if first.is_some_and(|epoch| epoch > self.oldest_epoch) && found.unknown.is_empty() {
+            found
+                .damage
+                .push("the log's oldest file is missing or has no header".to_owned());
+        }
         found.sums = self.sums.unwrap_or_default();
         found
     }
