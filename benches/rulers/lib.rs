@@ -36,6 +36,16 @@ const fn operation(name: &'static str, prepare: fn() -> Box<dyn FnMut()>) -> Ope
     Operation { name, prepare }
 }
 
+/// What takes too long to set up under callgrind: timed only.
+pub const AT_SCALE: [Operation; 2] = [
+    operation("turn: topic, 10 bindings, keys in turn", || {
+        turns::topic(10)
+    }),
+    operation("turn: topic, 100,000 bindings, keys in turn", || {
+        turns::topic(100_000)
+    }),
+];
+
 /// All that is measured.
 pub const OPERATIONS: [Operation; 22] = [
     operation("codec: parse publish, 16 B", || rooms::parse(16)),

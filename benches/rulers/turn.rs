@@ -5,7 +5,7 @@
 
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
-use leveret_rulers::{MESSAGES, OPERATIONS, Operation};
+use leveret_rulers::{AT_SCALE, MESSAGES, OPERATIONS, Operation};
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -15,7 +15,7 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = OPERATIONS)]
+#[divan::bench(args = OPERATIONS.into_iter().chain(AT_SCALE))]
 fn operation(bencher: Bencher<'_, '_>, operation: &Operation) {
     let mut act = operation.prepare();
     bencher

@@ -63,6 +63,29 @@ pub(crate) fn direct(keys: usize) -> Box<dyn FnMut()> {
     Box::new(move || assert!(bed.turn(publisher, &publishes) > least, "all is delivered"))
 }
 
+/// Through a topic exchange with so many bindings, of which one matches; each message has another key.
+pub(crate) fn topic(bindings: usize) -> Box<dyn FnMut()> {
+    /// Prime: what is asked for in turn lies far apart.
+    const STRIDE: usize = 7919;
+    let mut bed = Bed::new();
+    let publisher = bed.connect();
+    let consumer = bed.connect();
+    bed.queue(consumer, "bench", false);
+    bed.consume(consumer, "bench", true);
+    for number in 0..bindings {
+        let pattern = format!("plant.{number}.*.celsius");
+        bed.bind(consumer, "amq.topic", &pattern, "bench");
+    }
+    let publishes: Vec<u8> = (0..MESSAGES)
+        .flat_map(|message| {
+            let key = format!("plant.{}.{message}.celsius", message * STRIDE % bindings);
+            publish("amq.topic", &key, false, 16)
+        })
+        .collect();
+    let least = MESSAGES * 16;
+    Box::new(move || assert!(bed.turn(publisher, &publishes) > least, "all is delivered"))
+}
+
 /// Each message goes to ten queues, a tenth of them is published.
 pub(crate) fn fanout() -> Box<dyn FnMut()> {
     const QUEUES: usize = 10;
