@@ -278,6 +278,7 @@ impl Client {
         trace::note("recover", [self.uid, 0, 0]);
         let recover = basic::AMQPMethod::Recover(basic::Recover { requeue: true });
         self.release_all(oracle);
+        self.desert(oracle);
         self.ask(Call::Recover, |out| wire::basic_method(out, 1, recover));
     }
 
@@ -393,11 +394,16 @@ impl Client {
             }
         }
         self.release_all(oracle);
-        for consumer in &self.consumers {
-            oracle.deserted(consumer.queue);
-        }
+        self.desert(oracle);
         if let Some(Call::Get { queue, .. }) = self.call {
             oracle.deserted(queue);
+        }
+    }
+
+    /// What is on the way to its consumers goes back.
+    fn desert(&self, oracle: &mut Oracle) {
+        for consumer in &self.consumers {
+            oracle.deserted(consumer.queue);
         }
     }
 

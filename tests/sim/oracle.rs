@@ -377,7 +377,7 @@ impl Oracle {
         }
     }
 
-    /// Somebody who had taken messages from the queue is gone: what was on the way goes back.
+    /// Somebody takes no more messages from the queue, or asks for all anew: what is on the way goes back.
     pub(crate) fn deserted(&mut self, queue: usize) {
         self.queues[queue].returned = true;
     }
