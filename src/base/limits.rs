@@ -87,8 +87,8 @@ pub const HISTORY_LENGTH_MAX: u32 = 10_000;
 /// Bytes of them at most: they are in memory.
 pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Keys of messages that a queue or an exchange remembers to know duplicates by, at most; it forgets the
-/// oldest. Each takes some hundred bytes of memory.
-pub const DEDUPLICATION_KEYS_MAX: usize = 1_000_000;
+/// oldest. Each takes some hundred bytes of memory, and nobody asks for more than a round million.
+pub const DEDUPLICATION_KEYS_MAX: usize = 1 << 20;
 /// Cores: a channel keeps a bit for each.
 pub const CORES_MAX: u16 = 64;
 /// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.

@@ -2,9 +2,10 @@
 //!
 //! Each core that got publishes reports how far it has settled them. Everything below the lowest
 //! report of a core that still owes one is settled everywhere. A core that has refused one says so
-//! before it reports it as settled.
+//! before it reports it as settled. So does one that passes it on to others, and is to hear from them first: it
+//! holds that number, and releases it alone, so that none waits for it but its publisher.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::CoreId;
 
@@ -17,6 +18,8 @@ pub struct Confirms {
     told: u64,
     /// Those that some queue refused, and the publisher wasn't told.
     refused: BTreeSet<u64>,
+    /// Those that are held though their cores have settled them, and by how many.
+    held: BTreeMap<u64, u32>,
     cores: Vec<Progress>,
 }
 
@@ -72,6 +75,21 @@ impl Confirms {
         self.refused.insert(number);
     }
 
+    /// Somebody holds the publish with this number until it is released.
+    pub fn held(&mut self, number: u64) {
+        *self.held.entry(number).or_default() += 1;
+    }
+
+    /// One of those who held it does no more.
+    pub fn released(&mut self, number: u64) {
+        if let Some(holders) = self.held.get_mut(&number) {
+            *holders -= 1;
+            if *holders == 0 {
+                self.held.remove(&number);
+            }
+        }
+    }
+
     /// Whether every publish is settled.
     pub fn all_settled(&self) -> bool {
         self.settled_upto() == self.published
@@ -113,6 +131,20 @@ impl Confirms {
 
     /// The number up to which everything is settled.
     pub fn settled_upto(&self) -> u64 {
+        let reported = self.reported_upto();
+        match self.held.first_key_value() {
+            Some((held, _)) => reported.min(held - 1),
+            None => reported,
+        }
+    }
+
+    /// Whether this one is settled, whatever those before it are.
+    pub fn is_settled(&self, number: u64) -> bool {
+        number <= self.reported_upto() && !self.held.contains_key(&number)
+    }
+
+    /// The number up to which all cores have settled what was sent to them, held or not.
+    pub fn reported_upto(&self) -> u64 {
         self.cores
             .iter()
             .filter(|progress| progress.settled < progress.sent)
@@ -164,6 +196,32 @@ mod tests {
         assert_eq!(confirms.next_verdict(), None, "number 2 is under way");
         confirms.settled(CoreId(0), 2);
         assert_eq!(confirms.next_verdict(), verdict(3, true, true));
+    }
+
+    #[test]
+    fn what_is_held_is_settled_once_all_have_released_it_and_those_behind_it_dont_wait() {
+        let mut confirms = Confirms::default();
+        for _ in 0..3 {
+            let number = confirms.next_number();
+            confirms.sent(CoreId(0), number);
+        }
+        confirms.held(2);
+        confirms.held(2);
+        confirms.settled(CoreId(0), 3);
+        assert_eq!(confirms.next_verdict(), verdict(1, false, true));
+        assert_eq!(confirms.next_verdict(), None);
+        assert_eq!(
+            [1, 2, 3].map(|number| confirms.is_settled(number)),
+            [true, false, true]
+        );
+        confirms.released(2);
+        assert_eq!(confirms.next_verdict(), None, "one of two still holds it");
+        confirms.refused(2);
+        confirms.released(2);
+        assert_eq!(confirms.next_verdict(), verdict(2, false, false));
+        assert_eq!(confirms.next_verdict(), verdict(3, false, true));
+        confirms.released(2);
+        assert!(confirms.all_settled());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod channel;
 mod confirm;
 mod consumer_timeout;
 mod dead_letter;
+mod deduplicating_exchange;
 mod deduplication;
 mod definitions;
 mod delayed;
