@@ -12,6 +12,9 @@ use crate::base::CoreId;
 /// The state of a publisher's confirms.
 #[derive(Debug, Default)]
 pub struct Confirms {
+    /// The last number of those that published in this one's name before: it counts from there, so that what
+    /// cores still say of theirs is not taken for word of its own.
+    before: u64,
     /// The number of the last publish.
     published: u64,
     /// The number up to which the publisher was told.
@@ -26,7 +29,7 @@ pub struct Confirms {
 /// What a publisher is told of the numbers up to one that it wasn't told of before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// The highest number that it holds for.
+    /// The highest number that it holds for, as the publisher counts: from 1.
     pub upto: u64,
     /// Whether there are others below it that it holds for.
     pub multiple: bool,
@@ -44,6 +47,21 @@ struct Progress {
 }
 
 impl Confirms {
+    /// Of a publisher in whose name others have used the numbers up to that.
+    pub fn after(before: u64) -> Self {
+        Self {
+            before,
+            published: before,
+            told: before,
+            ..Self::default()
+        }
+    }
+
+    /// The number of the last publish.
+    pub fn last_number(&self) -> u64 {
+        self.published
+    }
+
     /// The number of the next publish.
     pub fn next_number(&mut self) -> u64 {
         self.published += 1;
@@ -72,12 +90,16 @@ impl Confirms {
 
     /// A queue has refused the publish with this number.
     pub fn refused(&mut self, number: u64) {
-        self.refused.insert(number);
+        if number > self.before {
+            self.refused.insert(number);
+        }
     }
 
     /// Somebody holds the publish with this number until it is released.
     pub fn held(&mut self, number: u64) {
-        *self.held.entry(number).or_default() += 1;
+        if number > self.before {
+            *self.held.entry(number).or_default() += 1;
+        }
     }
 
     /// One of those who held it does no more.
@@ -114,7 +136,7 @@ impl Confirms {
         }
         self.told = upto;
         Some(Verdict {
-            upto,
+            upto: upto - self.before,
             multiple: upto > first,
             accepted,
         })
@@ -196,6 +218,24 @@ mod tests {
         assert_eq!(confirms.next_verdict(), None, "number 2 is under way");
         confirms.settled(CoreId(0), 2);
         assert_eq!(confirms.next_verdict(), verdict(3, true, true));
+    }
+
+    #[test]
+    fn what_is_said_of_an_earlier_publishers_numbers_settles_nothing_of_this_one() {
+        let mut earlier = Confirms::default();
+        for _ in 0..3 {
+            let number = earlier.next_number();
+            earlier.sent(CoreId(0), number);
+        }
+        let mut confirms = Confirms::after(earlier.last_number());
+        let number = confirms.next_number();
+        confirms.sent(CoreId(0), number);
+        confirms.held(2);
+        confirms.refused(3);
+        confirms.settled(CoreId(0), 3);
+        assert_eq!(confirms.next_verdict(), None);
+        confirms.settled(CoreId(0), number);
+        assert_eq!(confirms.next_verdict(), verdict(1, false, true));
     }
 
     #[test]
