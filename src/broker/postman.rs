@@ -121,7 +121,7 @@ impl Core {
         batch.restore_records(records);
     }
 
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         now: Time,
         id: SessionId,

@@ -29,6 +29,8 @@ mod unacked;
 
 pub use output::Output;
 
+use std::collections::VecDeque;
+
 use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use channel::Channel;
 use connection::Connection;
@@ -45,6 +47,7 @@ use crate::base::{
 };
 use crate::mail::{Answer, Confirms, Deliver, Ease, Outbox, ToShard};
 use crate::model::Topology;
+use crate::model::access::PasswordCheck;
 use crate::model::exchange::RouteScratch;
 
 /// A client's connection.
@@ -121,6 +124,9 @@ pub struct SessionContext<'a> {
     pub notices: &'a mut Notices,
     /// Working memory for routing, the same for all sessions of a core.
     pub scratch: &'a mut Scratch,
+    /// Passwords that are to be checked where nobody waits for it, and for whom; to be answered by
+    /// [`Session::password_checked`].
+    pub password_checks: &'a mut VecDeque<(SessionId, PasswordCheck)>,
 }
 
 /// Working memory for routing.

@@ -47,5 +47,6 @@ mod recent_history;
 mod reply_to;
 mod sender_selected;
 mod shutdown;
+mod slow_login;
 mod topic;
 mod tx;

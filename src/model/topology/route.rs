@@ -35,6 +35,7 @@ pub enum Origin {
 impl Topology {
     /// Appends the queues that a message published to the exchange goes to, each at most once and none
     /// that is among the targets already. A dead exchange leads nowhere.
+    #[inline]
     pub fn route(
         &self,
         exchange: ExchangeId,
@@ -47,6 +48,7 @@ impl Topology {
     }
 
     /// As [`Topology::route`], for a message with several routing keys (headers CC and BCC).
+    #[inline]
     pub fn route_keys(
         &self,
         exchange: ExchangeId,
@@ -68,6 +70,7 @@ impl Topology {
         scratch: &mut RouteScratch,
         targets: &mut Vec<QueueId>,
     ) -> Routed {
+        use ExchangeKind as K;
         let (before, mut kept, mut open) = (targets.len(), 0, 0);
         let mut routed = Routed {
             is_cacheable: true,
@@ -100,16 +103,15 @@ impl Topology {
                     routed.is_cacheable &= bindings.follow_keys_alone();
                     let mark = collector.mark();
                     bindings.route(routing_keys, properties, matching, &mut collector);
-                    let has_passed = origin == Origin::Passed && id == start;
                     // What leads nowhere need not wait for it.
-                    if collector.has_found
-                        && !has_passed
+                    if matches!(exchange.definition.kind, K::Delayed | K::Deduplicating)
+                        && collector.has_found
+                        && !(origin == Origin::Passed && id == start)
                         && let Some(queue) = self.holds(exchange, origin, properties)
                     {
                         collector.take_back(mark);
                         collector.add(Destination::Queue(queue));
-                        open +=
-                            usize::from(exchange.definition.kind == ExchangeKind::Deduplicating);
+                        open += usize::from(exchange.definition.kind == K::Deduplicating);
                     }
                 }
                 None => {
