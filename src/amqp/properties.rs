@@ -223,6 +223,13 @@ pub fn with_headers_for_ever(properties: Properties<'_>, headers: Table<'_>) -> 
     )
 }
 
+/// The properties with that time to live in place of theirs, in milliseconds.
+pub fn with_expiration(properties: Properties<'_>, ms: u64) -> Vec<u8> {
+    let digits = ms.to_string();
+    let value = [&[digits.len() as u8], digits.as_bytes()].concat();
+    replaced(properties, &[(at::EXPIRATION, Some(&value))])
+}
+
 /// The properties with the header `x-delivery-count`: how often the message came back.
 pub fn with_delivery_count(properties: Properties<'_>, count: u32) -> Vec<u8> {
     const NAME: &str = "x-delivery-count";

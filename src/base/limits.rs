@@ -87,8 +87,8 @@ pub const HISTORY_LENGTH_MAX: u32 = 10_000;
 /// Bytes of them at most: they are in memory.
 pub const HISTORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Keys of messages that a queue or an exchange remembers to know duplicates by, at most; it forgets the
-/// oldest. Each takes some hundred bytes of memory.
-pub const DEDUPLICATION_KEYS_MAX: usize = 1_000_000;
+/// oldest. Each takes some hundred bytes of memory, and nobody asks for more than a round million.
+pub const DEDUPLICATION_KEYS_MAX: usize = 1 << 20;
 /// Cores: a channel keeps a bit for each.
 pub const CORES_MAX: u16 = 64;
 /// Lines that one core writes to the log in one turn: a flood of errors must not become one of writes.
@@ -140,6 +140,11 @@ pub const DISK_RETRY: Duration = Duration::from_secs(1);
 /// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
 /// hundred, and counted repetitions of counted repetitions are a slip.
 pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+/// Cost of a password's bcrypt hash, the power of 2 of its rounds: at 14 a login takes about a second of a CPU.
+pub const BCRYPT_COST_MAX: u32 = 14;
+/// Logins of one core that wait for a check of such a password; more are refused. By then the first have
+/// waited for as long as a handshake may last.
+pub const PASSWORD_CHECKS_MAX: usize = 100;
 /// How often a message may come back to a queue of type quorum (RabbitMQ 4's default).
 pub const DELIVERY_LIMIT: u64 = 20;
 /// Entries of a dead letter's header `x-death`, one for each queue and reason: the oldest go.

@@ -12,6 +12,7 @@
 mod attendance;
 mod catalog;
 mod definition_log;
+mod logins;
 mod postman;
 mod sessions;
 mod storage;
@@ -26,9 +27,10 @@ use catalog::Catalog;
 use postman::Unreported;
 use sessions::Sessions;
 
-use crate::base::{Alarms, CoreId, Notices, Settings, Time, WallClock, limits};
+use crate::base::{Alarms, CoreId, Notices, SessionId, Settings, Time, WallClock, limits};
 use crate::mail::{Mail, Outbox};
 use crate::model::Topology;
+use crate::model::access::PasswordCheck;
 use crate::session::{Output, Scratch, Session, SessionContext};
 use crate::shard::{Shard, ShardContext};
 
@@ -50,6 +52,8 @@ pub struct Core {
     shard: Shard,
     catalog: Option<Catalog>,
     sessions: Sessions,
+    /// Passwords that are to be checked beside the core, and for whom.
+    password_checks: VecDeque<(SessionId, PasswordCheck)>,
     scratch: Scratch,
     notices: Notices,
     alarms: Alarms,
@@ -84,6 +88,7 @@ impl Core {
             shard,
             catalog,
             sessions: Sessions::new(core),
+            password_checks: VecDeque::new(),
             scratch: Scratch::default(),
             notices,
             alarms: Alarms::default(),
@@ -325,6 +330,7 @@ impl Core {
             notices: &mut self.notices,
             alarms: self.alarms,
             scratch: &mut self.scratch,
+            password_checks: &mut self.password_checks,
         };
         act(session, &mut context);
         if let Some(deadline) = session.take_new_deadline() {

@@ -64,6 +64,26 @@ impl Core {
                     channel,
                     number,
                 } => self.tell(now, session, |session, _| session.refused(channel, number)),
+                ToSession::Held {
+                    session,
+                    channel,
+                    number,
+                } => self.tell(now, session, |session, _| session.held(channel, number)),
+                ToSession::Released {
+                    session,
+                    channel,
+                    number,
+                } => self.tell(now, session, |session, _| session.released(channel, number)),
+                ToSession::Returned {
+                    session,
+                    channel,
+                    message,
+                } => {
+                    let message = batch.message(&message);
+                    self.tell(now, session, |session, _| {
+                        session.returned(channel, &message)
+                    });
+                }
                 ToSession::Answer {
                     session,
                     channel,
@@ -101,7 +121,7 @@ impl Core {
         batch.restore_records(records);
     }
 
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         now: Time,
         id: SessionId,

@@ -2,28 +2,34 @@
 //!
 //! Each core that got publishes reports how far it has settled them. Everything below the lowest
 //! report of a core that still owes one is settled everywhere. A core that has refused one says so
-//! before it reports it as settled.
+//! before it reports it as settled. So does one that passes it on to others, and is to hear from them first: it
+//! holds that number, and releases it alone, so that none waits for it but its publisher.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::CoreId;
 
 /// The state of a publisher's confirms.
 #[derive(Debug, Default)]
 pub struct Confirms {
+    /// The last number of those that published in this one's name before: it counts from there, so that what
+    /// cores still say of theirs is not taken for word of its own.
+    before: u64,
     /// The number of the last publish.
     published: u64,
     /// The number up to which the publisher was told.
     told: u64,
     /// Those that some queue refused, and the publisher wasn't told.
     refused: BTreeSet<u64>,
+    /// Those that are held though their cores have settled them, and by how many.
+    held: BTreeMap<u64, u32>,
     cores: Vec<Progress>,
 }
 
 /// What a publisher is told of the numbers up to one that it wasn't told of before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// The highest number that it holds for.
+    /// The highest number that it holds for, as the publisher counts: from 1.
     pub upto: u64,
     /// Whether there are others below it that it holds for.
     pub multiple: bool,
@@ -41,6 +47,21 @@ struct Progress {
 }
 
 impl Confirms {
+    /// Of a publisher in whose name others have used the numbers up to that.
+    pub fn after(before: u64) -> Self {
+        Self {
+            before,
+            published: before,
+            told: before,
+            ..Self::default()
+        }
+    }
+
+    /// The number of the last publish.
+    pub fn last_number(&self) -> u64 {
+        self.published
+    }
+
     /// The number of the next publish.
     pub fn next_number(&mut self) -> u64 {
         self.published += 1;
@@ -69,7 +90,26 @@ impl Confirms {
 
     /// A queue has refused the publish with this number.
     pub fn refused(&mut self, number: u64) {
-        self.refused.insert(number);
+        if number > self.before {
+            self.refused.insert(number);
+        }
+    }
+
+    /// Somebody holds the publish with this number until it is released.
+    pub fn held(&mut self, number: u64) {
+        if number > self.before {
+            *self.held.entry(number).or_default() += 1;
+        }
+    }
+
+    /// One of those who held it does no more.
+    pub fn released(&mut self, number: u64) {
+        if let Some(holders) = self.held.get_mut(&number) {
+            *holders -= 1;
+            if *holders == 0 {
+                self.held.remove(&number);
+            }
+        }
     }
 
     /// Whether every publish is settled.
@@ -96,7 +136,7 @@ impl Confirms {
         }
         self.told = upto;
         Some(Verdict {
-            upto,
+            upto: upto - self.before,
             multiple: upto > first,
             accepted,
         })
@@ -113,6 +153,20 @@ impl Confirms {
 
     /// The number up to which everything is settled.
     pub fn settled_upto(&self) -> u64 {
+        let reported = self.reported_upto();
+        match self.held.first_key_value() {
+            Some((held, _)) => reported.min(held - 1),
+            None => reported,
+        }
+    }
+
+    /// Whether this one is settled, whatever those before it are.
+    pub fn is_settled(&self, number: u64) -> bool {
+        number <= self.reported_upto() && !self.held.contains_key(&number)
+    }
+
+    /// The number up to which all cores have settled what was sent to them, held or not.
+    pub fn reported_upto(&self) -> u64 {
         self.cores
             .iter()
             .filter(|progress| progress.settled < progress.sent)
@@ -164,6 +218,50 @@ mod tests {
         assert_eq!(confirms.next_verdict(), None, "number 2 is under way");
         confirms.settled(CoreId(0), 2);
         assert_eq!(confirms.next_verdict(), verdict(3, true, true));
+    }
+
+    #[test]
+    fn what_is_said_of_an_earlier_publishers_numbers_settles_nothing_of_this_one() {
+        let mut earlier = Confirms::default();
+        for _ in 0..3 {
+            let number = earlier.next_number();
+            earlier.sent(CoreId(0), number);
+        }
+        let mut confirms = Confirms::after(earlier.last_number());
+        let number = confirms.next_number();
+        confirms.sent(CoreId(0), number);
+        confirms.held(2);
+        confirms.refused(3);
+        confirms.settled(CoreId(0), 3);
+        assert_eq!(confirms.next_verdict(), None);
+        confirms.settled(CoreId(0), number);
+        assert_eq!(confirms.next_verdict(), verdict(1, false, true));
+    }
+
+    #[test]
+    fn what_is_held_is_settled_once_all_have_released_it_and_those_behind_it_dont_wait() {
+        let mut confirms = Confirms::default();
+        for _ in 0..3 {
+            let number = confirms.next_number();
+            confirms.sent(CoreId(0), number);
+        }
+        confirms.held(2);
+        confirms.held(2);
+        confirms.settled(CoreId(0), 3);
+        assert_eq!(confirms.next_verdict(), verdict(1, false, true));
+        assert_eq!(confirms.next_verdict(), None);
+        assert_eq!(
+            [1, 2, 3].map(|number| confirms.is_settled(number)),
+            [true, false, true]
+        );
+        confirms.released(2);
+        assert_eq!(confirms.next_verdict(), None, "one of two still holds it");
+        confirms.refused(2);
+        confirms.released(2);
+        assert_eq!(confirms.next_verdict(), verdict(2, false, false));
+        assert_eq!(confirms.next_verdict(), verdict(3, false, true));
+        confirms.released(2);
+        assert!(confirms.all_settled());
     }
 
     #[test]

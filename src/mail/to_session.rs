@@ -31,6 +31,33 @@ pub enum ToSession {
         /// The publish's number.
         number: u64,
     },
+    /// A publish of the channel is settled only when this is taken back, whatever is said of those up to a number.
+    Held {
+        /// The publisher.
+        session: SessionId,
+        /// Its channel.
+        channel: u16,
+        /// The publish's number.
+        number: u64,
+    },
+    /// That is taken back.
+    Released {
+        /// The publisher.
+        session: SessionId,
+        /// Its channel.
+        channel: u16,
+        /// The publish's number.
+        number: u64,
+    },
+    /// A mandatory message has turned out to go nowhere.
+    Returned {
+        /// The publisher.
+        session: SessionId,
+        /// Its channel.
+        channel: u16,
+        /// The message.
+        message: MessageSpan,
+    },
     /// The answer to the channel's open question.
     Answer {
         /// Who asked.

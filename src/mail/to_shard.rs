@@ -122,6 +122,22 @@ pub enum ToShard {
         /// The highest such number.
         upto: u64,
     },
+    /// A queue has refused the copy with this number: it is full. That it is settled is said as well.
+    LetterRefused {
+        /// The receiving core's number for it.
+        number: u64,
+    },
+    /// The copy with this number is settled only when this is taken back, whatever is said of those up to a
+    /// number.
+    LetterHeld {
+        /// The receiving core's number for it.
+        number: u64,
+    },
+    /// That is taken back.
+    LetterReleased {
+        /// The receiving core's number for it.
+        number: u64,
+    },
     /// The session is gone; it has detached its consumers and settled its deliveries before.
     SessionGone {
         /// Which.
@@ -151,8 +167,10 @@ pub enum Publisher {
         session: SessionId,
         /// Its channel.
         channel: u16,
+        /// Whether it wants the message back if that goes nowhere, and couldn't see itself whether it does.
+        mandatory: bool,
     },
-    /// From a core's queues with a dead-letter exchange.
+    /// From a core: of its queues with a dead-letter exchange, or of exchanges that have something to send.
     DeadLetters(CoreId),
 }
 

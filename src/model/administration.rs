@@ -46,10 +46,11 @@ pub struct Vhost {
 pub struct User {
     /// As given in SASL.
     pub name: Name,
-    /// In base64: 4 bytes of salt, and the digest of them and the password. Empty: nobody logs in so.
+    /// In base64: 4 bytes of salt, and the digest of them and the password; of bcrypt as `$2b$…`. Empty: nobody
+    /// logs in so.
     #[serde(default)]
     pub password_hash: String,
-    /// `rabbit_password_hashing_` and the digest's name.
+    /// `rabbit_password_hashing_` and the digest's name, or `lavinmq_bcrypt`.
     #[serde(default = "default_hashing_algorithm")]
     pub hashing_algorithm: String,
     /// `administrator`, `impersonator` and the like.

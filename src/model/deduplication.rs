@@ -1,5 +1,5 @@
-//! What makes two messages duplicates: the same value in their headers `x-deduplication-header`, as for the
-//! plugin `rabbitmq-message-deduplication`
+//! What makes two messages duplicates for queues and for exchanges: the same value in their headers
+//! `x-deduplication-header`, as for the plugin `rabbitmq-message-deduplication`
 //! (<https://github.com/noxdafox/rabbitmq-message-deduplication>).
 
 use sha2::{Digest, Sha256};
@@ -8,7 +8,7 @@ use crate::amqp::properties::Properties;
 use crate::amqp::table::Value;
 
 /// The header that is compared.
-const HEADER: &str = "x-deduplication-header";
+pub(crate) const HEADER: &str = "x-deduplication-header";
 
 /// Stands for the value of a header, however long that is: half of its SHA-256, so that nobody finds two
 /// values that are taken for one.

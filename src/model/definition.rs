@@ -72,11 +72,13 @@ pub enum ExchangeKind {
     Delayed,
     /// To all its bindings, and what came last to new ones.
     RecentHistory,
+    /// To all its bindings, unless one like it went there before.
+    Deduplicating,
 }
 
 impl ExchangeKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -87,6 +89,7 @@ impl ExchangeKind {
         Self::LocalRandom,
         Self::Delayed,
         Self::RecentHistory,
+        Self::Deduplicating,
     ];
 
     /// The kind of that name in `exchange.declare`.
@@ -107,6 +110,7 @@ impl ExchangeKind {
             Self::LocalRandom => "x-local-random",
             Self::Delayed => "x-delayed-message",
             Self::RecentHistory => "x-recent-history",
+            Self::Deduplicating => "x-message-deduplication",
         }
     }
 }

@@ -134,6 +134,11 @@ impl Links {
         &self.beds
     }
 
+    /// The same, for a thread beside this core.
+    pub(crate) fn share_beds(&self) -> Arc<Beds> {
+        Arc::clone(&self.beds)
+    }
+
     /// Sends a batch to the peer at `position`, and wakes it if it sleeps. There must be room.
     pub(crate) fn send(&mut self, position: usize, mail: Box<Mail>) {
         let peer = &mut self.peers[position];
@@ -230,7 +235,7 @@ struct Bed {
 
 impl Beds {
     /// Wakes `core` if it sleeps. To be called after what it shall see was stored.
-    fn rouse(&self, core: CoreId) {
+    pub(crate) fn rouse(&self, core: CoreId) {
         fence(Ordering::SeqCst);
         let bed = &self.cores[core.index()];
         // The load keeps a busy peer's cache line shared; only a true one is worth the swap.

@@ -12,6 +12,7 @@
 //! ```
 
 mod blocked;
+mod checker;
 mod clock;
 mod data_dir;
 mod definitions;

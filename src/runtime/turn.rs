@@ -12,6 +12,9 @@
 //! that, then arms its sockets and parks; at once while a commit is under way, since the kernel needs
 //! the CPU to end it.
 
+mod ending;
+mod logins;
+
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use std::time::Duration;
 use glommio::net::TcpStream;
 
 use super::blocked::Blocked;
+use super::checker::Checker;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::listener::Listeners;
@@ -29,6 +33,8 @@ use super::nap::Nap;
 use super::patience::{self, Patience};
 use super::ready::{ReadyList, Token};
 use super::socket::{Attempt, Sockets};
+use ending::Stopping;
+
 use crate::base::{Alarms, Time, limits};
 use crate::broker::{Core, SessionIndex, SocketFate};
 
@@ -59,9 +65,6 @@ const READS_PER_SOCKET: usize = 4;
 const SLICES: usize = 64;
 /// System calls spent on one socket's output in a turn.
 const SENDS_PER_SOCKET: usize = 8;
-/// From the order to stop to the end of a core, whatever its connections do.
-const STOP_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// What is due between two stretches.
 enum Pause {
     /// More work: let the reactor pass.
@@ -79,6 +82,7 @@ pub(crate) struct Turn {
     sockets: Sockets,
     listeners: Listeners,
     disk: Disk,
+    checker: Checker,
     clock: Clock,
     /// When the running turn began.
     now: Time,
@@ -106,13 +110,6 @@ pub(crate) struct Turn {
     stopping: Option<Stopping>,
 }
 
-/// The broker ends.
-struct Stopping {
-    deadline: Time,
-    /// Whether this core has said that its connections are closed.
-    said_so: bool,
-}
-
 impl Turn {
     /// A core that has done nothing yet. To be built by the main task of its executor.
     pub(crate) fn new(
@@ -125,8 +122,10 @@ impl Turn {
         spins: bool,
     ) -> Self {
         let now = clock.now();
+        let checker = Checker::new(links.core(), links.share_beds());
         Self {
             core,
+            checker,
             links,
             sockets: Sockets::new(ready),
             listeners,
@@ -233,6 +232,7 @@ impl Turn {
         worked |= self.disk.collect(&mut self.core, self.now);
         worked |= self.drain_rings();
         worked |= self.accept();
+        worked |= self.check_passwords();
         worked |= self.look_at_blocked();
         worked |= self.read();
         worked |= self.expire();
@@ -533,63 +533,11 @@ impl Turn {
 
     /// Announces the sleep; false if something came up.
     fn fall_asleep(&mut self) -> bool {
-        let asleep = self.links.fall_asleep();
+        let asleep = self.links.fall_asleep() && !self.checker.has_answer();
         let beds = self.links.beds();
         asleep
             && beds.is_stopping() == self.stopping.is_some()
             && beds.alarms() == self.alarms
             && (self.disk.is_busy() || !beds.have_all_closed())
-    }
-
-    /// Begins to stop when told to.
-    fn heed_stop(&mut self) -> bool {
-        if self.stopping.is_some() || !self.links.beds().is_stopping() {
-            return false;
-        }
-        self.listeners.close();
-        self.core.shut_down(self.now);
-        self.blocked.look_now();
-        self.stopping = Some(Stopping {
-            deadline: self.now + STOP_TIMEOUT,
-            said_so: false,
-        });
-        true
-    }
-
-    /// Tells the broker's core of alarms that were raised or cleared, and the others if the disk has no
-    /// room for its log.
-    fn heed_alarms(&mut self) -> bool {
-        if self.core.is_disk_full() != self.is_full {
-            self.is_full = !self.is_full;
-            let core = self.links.core();
-            self.links.beds().set_full(core, self.is_full);
-        }
-        let alarms = self.links.beds().alarms();
-        if alarms == self.alarms {
-            return false;
-        }
-        self.alarms = alarms;
-        self.core.set_alarms(self.now, alarms);
-        self.blocked.look_now();
-        true
-    }
-
-    /// Whether the core has nothing left to do for ever.
-    fn is_over(&mut self) -> bool {
-        let Some(stopping) = &mut self.stopping else {
-            return false;
-        };
-        if !stopping.said_so && self.core.session_count() == 0 && !self.core.has_letters() {
-            stopping.said_so = true;
-            self.links.beds().has_closed_all();
-        }
-        if self.links.beds().have_all_closed() {
-            self.core.finish();
-            // The kernel may still read from a buffer of ours, and write it is to be.
-            if self.core.is_quiet() && !self.disk.is_busy() {
-                return true;
-            }
-        }
-        self.now >= stopping.deadline
     }
 }

@@ -43,12 +43,12 @@ impl Session {
         context.outbox.to(CoreId::CATALOG).to_catalog.push(ask);
     }
 
-    /// A frame that came while the catalog hasn't answered yet. Whether it waits.
+    /// A frame that came while a password is checked, or the catalog hasn't answered yet. Whether it waits.
     pub(super) fn waits_to_enter(&mut self, frame: &Frame<'_>) -> bool {
         let Phase::Handshake(handshake) = &mut self.phase else {
             return false;
         };
-        if self.connection.counted != Counted::Asked {
+        if self.connection.counted != Counted::Asked && handshake.login.is_none() {
             return false;
         }
         write_frame(&mut handshake.deferred, frame);
@@ -59,11 +59,9 @@ impl Session {
     /// The catalog's answer to [`Session::enter`], unless the session has ended since.
     pub(super) fn entered(&mut self, answer: Answer, context: &mut SessionContext<'_>) {
         self.connection.counted = Counted::Answered;
-        let Phase::Handshake(handshake) = &mut self.phase else {
+        let Some(deferred) = self.take_deferred() else {
             return;
         };
-        let deferred = std::mem::take(&mut handshake.deferred);
-        self.input.deferred -= deferred.len();
         match answer {
             Answer::Refused(AmqpError::Connection(error)) => return self.fail(error, context),
             Answer::Done => self.opened(context),
@@ -73,6 +71,21 @@ impl Session {
                 return self.fail(error, context);
             }
         }
+        self.handle_handshake(&deferred, context);
+    }
+
+    /// The frames that have waited; none if the session has ended since.
+    pub(super) fn take_deferred(&mut self) -> Option<Vec<u8>> {
+        let Phase::Handshake(handshake) = &mut self.phase else {
+            return None;
+        };
+        let deferred = std::mem::take(&mut handshake.deferred);
+        self.input.deferred -= deferred.len();
+        Some(deferred)
+    }
+
+    /// Handles them. One of them may have those behind it wait again.
+    pub(super) fn handle_handshake(&mut self, deferred: &[u8], context: &mut SessionContext<'_>) {
         let mut at = 0;
         while let Ok(Some(frame)) = frame::split(&deferred[at..], u32::MAX) {
             at += frame.size();

@@ -138,25 +138,18 @@ impl Channel {
 
     /// A core has settled publishes. Whether there may be something to tell the client.
     pub(super) fn publishes_settled(&mut self, core: CoreId, upto: u64) -> bool {
-        match &mut self.mode {
-            Mode::Plain => false,
-            Mode::Confirm(confirms) => {
-                confirms.settled(core, upto);
-                true
-            }
-            Mode::Transaction(transaction) => {
-                transaction.confirms.settled(core, upto);
-                true
-            }
-        }
+        let confirms = self.confirms();
+        confirms
+            .map(|confirms| confirms.settled(core, upto))
+            .is_some()
     }
 
-    /// A queue has refused a publish.
-    pub(super) fn publish_refused(&mut self, number: u64) {
+    /// Which publishes are settled, where that is told.
+    pub(super) fn confirms(&mut self) -> Option<&mut Confirms> {
         match &mut self.mode {
-            Mode::Plain => {}
-            Mode::Confirm(confirms) => confirms.refused(number),
-            Mode::Transaction(transaction) => transaction.confirms.refused(number),
+            Mode::Plain => None,
+            Mode::Confirm(confirms) => Some(confirms),
+            Mode::Transaction(transaction) => Some(&mut transaction.confirms),
         }
     }
 

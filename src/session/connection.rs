@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) exclusive_queues: Vec<QueueId>,
     /// Channels with confirms to be sent at the end of the turn.
     pub(super) confirming: Vec<u16>,
+    /// The highest confirm number of channels that are gone: cores may still have something to say of it.
+    pub(super) last_confirm: u64,
     /// Channels whose consumers have a time to acknowledge in.
     pub(super) timed: Vec<u16>,
     /// Deliveries written to the output for each core, not yet given back to its windows.
@@ -76,6 +78,7 @@ impl Connection {
             content_bytes: 0,
             exclusive_queues: Vec::new(),
             confirming: Vec::new(),
+            last_confirm: 0,
             timed: Vec::new(),
             credit: Vec::new(),
             mute: false,

@@ -337,6 +337,10 @@ impl Session {
         let deferred = std::mem::take(&mut channel.deferred);
         self.input.deferred -= deferred.len();
         let was_refused = matches!(channel.state, State::Refused { .. });
+        if let Some(confirms) = channel.confirms() {
+            let last = &mut self.connection.last_confirm;
+            *last = confirms.last_number().max(*last);
+        }
         *slot = None;
         if !was_refused {
             self.channel_closed(context);

@@ -13,8 +13,8 @@ use crate::amqp::error::ConnectionError;
 use crate::amqp::frame::{self, Frame, FrameKind};
 use crate::amqp::method::{self, MethodId};
 use crate::amqp::table::{Table, Value};
-use crate::base::{Time, limits};
-use crate::model::access::User;
+use crate::base::{Name, Time, limits};
+use crate::model::access::{PasswordCheck, User};
 
 /// A connection that isn't open yet.
 pub(super) struct Handshake {
@@ -25,8 +25,17 @@ pub(super) struct Handshake {
     header: Vec<u8>,
     /// Whether a user has logged in.
     authenticated: bool,
-    /// Frames behind `open` that wait for the catalog to let the connection in.
+    /// A password that isn't found right or wrong yet.
+    pub(super) login: Option<Login>,
+    /// Frames behind `start-ok` or `open` that wait for a password to be checked, or for the catalog to let the
+    /// connection in.
     pub(super) deferred: Vec<u8>,
+}
+
+/// Somebody logs in.
+pub(super) struct Login {
+    user: Name,
+    mechanism: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +53,7 @@ impl Handshake {
             deadline,
             header: Vec::new(),
             authenticated: false,
+            login: None,
             deferred: Vec::new(),
         }
     }
@@ -137,6 +147,10 @@ impl Session {
             return;
         };
         let (stage, authenticated) = (handshake.stage, handshake.is_authenticated());
+        let waiting = handshake.deferred.len() + frame.size();
+        if handshake.login.is_some() && waiting > limits::FRAME_MIN as usize {
+            return self.close_now(context);
+        }
         if frame.kind == FrameKind::Heartbeat || self.waits_to_enter(frame) {
             return;
         }
@@ -189,9 +203,60 @@ impl Session {
             return self.fail(error, context);
         };
         let access = context.topology.access();
+        let check = credentials
+            .as_ref()
+            .and_then(|login| access.open_check(login.user, login.password))
+            .filter(|(user, _)| self.loopback || !user.loopback_only);
+        if let Some((user, check)) = check {
+            return self.check_password(user, check, mechanism, context);
+        }
         let user = credentials
             .and_then(|login| access.log_in(login.user, login.password))
             .filter(|user| self.loopback || !user.loopback_only);
+        self.log_in(user, mechanism, context);
+    }
+
+    /// Has a password checked that takes long, unless too many are waiting for that.
+    fn check_password(
+        &mut self,
+        user: &User,
+        check: PasswordCheck,
+        mechanism: &str,
+        context: &mut SessionContext<'_>,
+    ) {
+        let Phase::Handshake(handshake) = &mut self.phase else {
+            return;
+        };
+        if context.password_checks.len() >= limits::PASSWORD_CHECKS_MAX {
+            context
+                .notices
+                .add(|| "too many logins wait for their passwords to be checked".to_owned());
+            return self.log_in(None, mechanism, context);
+        }
+        handshake.login = Some(Login {
+            user: user.name.clone(),
+            mechanism: mechanism.to_owned(),
+        });
+        context
+            .password_checks
+            .push_back((self.connection.id, check));
+    }
+
+    /// A password was checked.
+    pub fn password_checked(&mut self, is_right: bool, context: &mut SessionContext<'_>) {
+        let Phase::Handshake(handshake) = &mut self.phase else {
+            return;
+        };
+        let (Some(login), Some(deferred)) = (handshake.login.take(), self.take_deferred()) else {
+            return;
+        };
+        let user = context.topology.access().user(&login.user);
+        self.log_in(user.filter(|_| is_right), &login.mechanism, context);
+        self.handle_handshake(&deferred, context);
+    }
+
+    /// Somebody has logged in, or hasn't.
+    fn log_in(&mut self, user: Option<&User>, mechanism: &str, context: &mut SessionContext<'_>) {
         if user.is_none() {
             context
                 .notices

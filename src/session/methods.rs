@@ -50,7 +50,7 @@ impl Channel {
             AMQPClass::Basic(method) => self.basic_method(method, table, connection, context),
             AMQPClass::Tx(method) => self.tx_method(&method, connection, context),
             AMQPClass::Confirm(confirm::AMQPMethod::Select(select)) => {
-                self.select_confirms()?;
+                self.select_confirms(connection)?;
                 if !select.nowait {
                     let method = confirm::AMQPMethod::SelectOk(confirm::SelectOk {});
                     connection.send(self.number, &AMQPClass::Confirm(method));
@@ -75,11 +75,11 @@ impl Channel {
         }
     }
 
-    fn select_confirms(&mut self) -> Result<(), ChannelError> {
+    fn select_confirms(&mut self, connection: &Connection) -> Result<(), ChannelError> {
         match self.mode {
             Mode::Transaction(_) => return Err(ChannelError::TxToConfirm),
             Mode::Confirm(_) => {}
-            Mode::Plain => self.mode = Mode::Confirm(Confirms::default()),
+            Mode::Plain => self.mode = Mode::Confirm(Confirms::after(connection.last_confirm)),
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         let answer = match method {
             tx::AMQPMethod::Select(_) => {
-                self.select_transaction()?;
+                self.select_transaction(connection)?;
                 tx::AMQPMethod::SelectOk(tx::SelectOk {})
             }
             tx::AMQPMethod::Rollback(_) => {

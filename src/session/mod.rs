@@ -29,6 +29,8 @@ mod unacked;
 
 pub use output::Output;
 
+use std::collections::VecDeque;
+
 use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use channel::Channel;
 use connection::Connection;
@@ -43,8 +45,9 @@ use crate::amqp::method::MethodId;
 use crate::base::{
     Alarms, CoreId, MessageRef, Notices, QueueId, SessionId, Settings, Time, limits,
 };
-use crate::mail::{Answer, Deliver, Ease, Outbox, ToShard};
+use crate::mail::{Answer, Confirms, Deliver, Ease, Outbox, ToShard};
 use crate::model::Topology;
+use crate::model::access::PasswordCheck;
 use crate::model::exchange::RouteScratch;
 
 /// A client's connection.
@@ -121,6 +124,9 @@ pub struct SessionContext<'a> {
     pub notices: &'a mut Notices,
     /// Working memory for routing, the same for all sessions of a core.
     pub scratch: &'a mut Scratch,
+    /// Passwords that are to be checked where nobody waits for it, and for whom; to be answered by
+    /// [`Session::password_checked`].
+    pub password_checks: &'a mut VecDeque<(SessionId, PasswordCheck)>,
 }
 
 /// Working memory for routing.
@@ -173,8 +179,26 @@ impl Session {
 
     /// A queue has refused the channel's publish with this number.
     pub fn refused(&mut self, channel: u16, number: u64) {
-        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel)) {
-            found.publish_refused(number);
+        self.with_confirms(channel, |confirms| confirms.refused(number));
+    }
+
+    /// A core holds the channel's publish with this number.
+    pub fn held(&mut self, channel: u16, number: u64) {
+        self.with_confirms(channel, |confirms| confirms.held(number));
+    }
+
+    /// A core holds it no more.
+    pub fn released(&mut self, channel: u16, number: u64) {
+        self.with_confirms(channel, |confirms| confirms.released(number));
+        self.connection.confirming.push(channel);
+    }
+
+    /// A mandatory message of the channel has turned out to go nowhere.
+    pub fn returned(&mut self, channel: u16, message: &MessageRef<'_>) {
+        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel))
+            && found.is_open()
+        {
+            found.return_message(message, &mut self.connection);
         }
     }
 
@@ -301,6 +325,14 @@ impl Session {
     /// A time at which [`Session::on_timer`] wants to be called, besides those it asked for itself.
     pub fn take_new_deadline(&mut self) -> Option<Time> {
         self.new_deadline.take()
+    }
+
+    fn with_confirms(&mut self, channel: u16, act: impl FnOnce(&mut Confirms)) {
+        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel))
+            && let Some(confirms) = found.confirms()
+        {
+            act(confirms);
+        }
     }
 
     /// Runs `act` on a channel and carries out what follows: errors, frames that waited, the end.

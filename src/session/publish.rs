@@ -91,6 +91,8 @@ pub(super) struct RouteCache {
     addressees: Addressees,
     /// Nobody can take the message from where it goes to, if it goes anywhere.
     is_unroutable: bool,
+    /// Whether it goes anywhere is seen elsewhere.
+    is_open: bool,
     /// The last properties that were looked through, and whether they ask for persistence.
     properties: Vec<u8>,
     persistent: bool,
@@ -373,6 +375,7 @@ impl Channel {
         let publisher = Publisher::Channel {
             session: connection.id,
             channel: self.number,
+            mandatory: mandatory && self.route.is_open,
         };
         for index in 0..self.route.addressees.len() {
             let (core, _) = self.route.addressees.at(index);
@@ -389,12 +392,22 @@ impl Channel {
         }
         if self.route.is_unroutable {
             if mandatory {
-                return_message(self.number, message, connection);
+                self.return_message(message, connection);
             }
             if number != 0 && self.route.addressees.is_empty() {
                 connection.confirming.push(self.number);
             }
         }
+    }
+
+    /// A mandatory message goes nowhere.
+    pub(super) fn return_message(&self, message: &MessageRef<'_>, connection: &mut Connection) {
+        if connection.mute {
+            return;
+        }
+        let out = connection.output.block();
+        content::write_return(out, self.number, message.exchange, message.routing_key);
+        connection.send_content(self.number, message);
     }
 
     /// Looks the exchange up and routes; the result is kept if the properties had no part in it.
@@ -443,6 +456,7 @@ impl Channel {
             cache.addressees.add(definition.owner, queue);
         }
         cache.is_unroutable = routed.is_unroutable;
+        cache.is_open = routed.is_open;
         cache.resolved = None;
         if routed.is_cacheable && !has_several {
             cache.resolved = Some((exchange, topology.revision(exchange)));
@@ -499,15 +513,6 @@ fn as_name(bytes: &[u8]) -> Result<Name, ConnectionError> {
     std::str::from_utf8(bytes)
         .map(Name::from)
         .map_err(|_| ConnectionError::ShortStringUtf8)
-}
-
-fn return_message(channel: u16, message: &MessageRef<'_>, connection: &mut Connection) {
-    if connection.mute {
-        return;
-    }
-    let out = connection.output.block();
-    content::write_return(out, channel, message.exchange, message.routing_key);
-    connection.send_content(channel, message);
 }
 
 /// A buffer for a large body frame: its payload and the end octet.

@@ -63,11 +63,19 @@ impl Transaction {
 
 impl Channel {
     /// `tx.select`
-    pub(super) fn select_transaction(&mut self) -> Result<(), ChannelError> {
+    pub(super) fn select_transaction(
+        &mut self,
+        connection: &Connection,
+    ) -> Result<(), ChannelError> {
         match self.mode {
             Mode::Confirm(_) => return Err(ChannelError::ConfirmToTx),
             Mode::Transaction(_) => {}
-            Mode::Plain => self.mode = Mode::Transaction(Box::default()),
+            Mode::Plain => {
+                self.mode = Mode::Transaction(Box::new(Transaction {
+                    confirms: Confirms::after(connection.last_confirm),
+                    ..Transaction::default()
+                }));
+            }
         }
         Ok(())
     }

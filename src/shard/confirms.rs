@@ -28,7 +28,9 @@ impl Confirms {
         let core = outbox.own();
         for Waiter { publisher, upto } in self.settled.drain(..) {
             match publisher {
-                Publisher::Channel { session, channel } => {
+                Publisher::Channel {
+                    session, channel, ..
+                } => {
                     let confirmed = ToSession::Confirmed {
                         session,
                         channel,
@@ -42,5 +44,51 @@ impl Confirms {
                 }
             }
         }
+    }
+}
+
+/// What a publisher is told of one publish alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum News {
+    /// Some queue doesn't take it.
+    Refused,
+    /// It isn't settled, whatever is said of those up to a number.
+    Held,
+    /// It is held no more.
+    Released,
+}
+
+/// Tells it, before what follows of those up to a number. `number`: 0 if the publisher waits for nothing.
+pub(super) fn tell((publisher, number): (Publisher, u64), news: News, outbox: &mut Outbox) {
+    if number == 0 {
+        return;
+    }
+    match publisher {
+        Publisher::Channel {
+            session, channel, ..
+        } => {
+            outbox.to(session.core).to_session.push(match news {
+                News::Refused => ToSession::Refused {
+                    session,
+                    channel,
+                    number,
+                },
+                News::Held => ToSession::Held {
+                    session,
+                    channel,
+                    number,
+                },
+                News::Released => ToSession::Released {
+                    session,
+                    channel,
+                    number,
+                },
+            });
+        }
+        Publisher::DeadLetters(source) => outbox.to(source).to_shard.push(match news {
+            News::Refused => ToShard::LetterRefused { number },
+            News::Held => ToShard::LetterHeld { number },
+            News::Released => ToShard::LetterReleased { number },
+        }),
     }
 }

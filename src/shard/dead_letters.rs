@@ -20,6 +20,7 @@ use crate::model::dead_letter::{Death, is_cycle, properties_of};
 use crate::model::exchange::{RouteScratch, delayed, own_queue};
 use crate::model::queue::{Fallen, Letter, Reason};
 use crate::model::sender_selected::carbon_copies;
+use crate::model::topology::{Origin, Routed};
 
 /// Letters on their way.
 #[derive(Default)]
@@ -62,17 +63,32 @@ impl DeadLetters {
         self.targets.push(queue);
     }
 
+    /// Whether the copy with this number is where it was sent.
+    pub(super) fn is_settled(&self, number: u64) -> bool {
+        self.confirms.is_settled(number)
+    }
+
+    /// The number up to which cores have all that they were sent, though they may be passing it on.
+    pub(super) fn reported_upto(&self) -> u64 {
+        self.confirms.reported_upto()
+    }
+
+    /// A core is passing the copy with this number on.
+    pub(super) fn held(&mut self, number: u64) {
+        self.confirms.held(number);
+    }
+
     /// The next one goes where an exchange sends it.
     pub(super) fn route(
         &mut self,
-        exchange: ExchangeId,
+        start: (ExchangeId, Origin),
         keys: &[&[u8]],
         properties: Properties<'_>,
         topology: &Topology,
-    ) {
+    ) -> Routed {
         self.targets.clear();
         let (scratch, targets) = (&mut self.scratch, &mut self.targets);
-        topology.route_keys(exchange, keys, properties, scratch, targets);
+        topology.route_from(start, keys, properties, scratch, targets)
     }
 
     /// Writes a message for each core with a queue that it goes to. Its number, if that is to be
@@ -119,7 +135,8 @@ impl DeadLetters {
 impl Shard {
     /// Whether letters are on their way.
     pub fn has_letters(&self) -> bool {
-        !self.dead_letters.waiting.is_empty() || !self.dead_letters.sent.is_empty()
+        let letters = &self.dead_letters;
+        !letters.waiting.is_empty() || !letters.sent.is_empty() || !self.deduplication.is_idle()
     }
 
     /// Takes up what a queue has let fall.
@@ -269,7 +286,7 @@ impl Shard {
         let mut keys = vec![message.routing_key];
         keys.extend(carbon_copies(validated.headers().unwrap_or_default()));
         let letters = &mut self.dead_letters;
-        letters.route(exchange, &keys, validated, topology);
+        letters.route((exchange, Origin::Core), &keys, validated, topology);
         if !matches!(letter.reason, Reason::Rejected | Reason::Delayed) {
             letters.targets.retain(|target| {
                 let target = topology.queue(*target);
@@ -280,9 +297,24 @@ impl Shard {
     }
 
     /// A core has taken letters over: they are forgotten here.
-    pub(super) fn letters_settled(&mut self, core: CoreId, upto: u64) {
+    pub(super) fn letters_settled(
+        &mut self,
+        core: CoreId,
+        upto: u64,
+        context: &mut ShardContext<'_>,
+    ) {
+        self.dead_letters.confirms.settled(core, upto);
+        self.forget_letters(context);
+    }
+
+    /// A core has passed the copy with this number on.
+    pub(super) fn letter_released(&mut self, number: u64, context: &mut ShardContext<'_>) {
+        self.dead_letters.confirms.released(number);
+        self.forget_letters(context);
+    }
+
+    fn forget_letters(&mut self, context: &mut ShardContext<'_>) {
         let letters = &mut self.dead_letters;
-        letters.confirms.settled(core, upto);
         let upto = letters.confirms.settled_upto();
         while let Some((_, queue, slot)) = self
             .dead_letters
@@ -291,5 +323,6 @@ impl Shard {
         {
             self.departed(queue, slot);
         }
+        self.passages_settled(context);
     }
 }

@@ -10,6 +10,7 @@ use crate::base::{QueueId, StoredMessage};
 use crate::model::definition::{Binding, Destination};
 use crate::model::exchange::own_queue;
 use crate::model::sender_selected::carbon_copies;
+use crate::model::topology::Origin;
 
 impl Shard {
     /// A message came for a queue that isn't one of the ordinary ones of this core.
@@ -49,7 +50,7 @@ impl Shard {
                 Destination::Exchange(exchange) => {
                     let mut keys = vec![message.routing_key];
                     keys.extend(carbon_copies(properties.headers().unwrap_or_default()));
-                    letters.route(exchange, &keys, properties, topology);
+                    letters.route((exchange, Origin::Core), &keys, properties, topology);
                 }
             }
             last = letters.forward(&message, true, context).or(last);

@@ -25,6 +25,7 @@ impl Shard {
     /// `context` still knows the queue.
     pub fn delete(&mut self, id: QueueId, context: &mut ShardContext<'_>) -> u64 {
         self.histories.remove(&id);
+        self.deduplication.forget(id);
         let Some(slot) = self.queues.get_mut(id.index as usize) else {
             return 0;
         };

@@ -6,6 +6,7 @@
 
 mod confirms;
 mod dead_letters;
+mod deduplication;
 mod durable;
 mod growth;
 mod history;
@@ -18,8 +19,9 @@ mod timers;
 
 use std::collections::HashMap;
 
-use confirms::Confirms;
+use confirms::{Confirms, News, tell};
 use dead_letters::DeadLetters;
+use deduplication::Deduplication;
 use growth::Growth;
 use journal::{Journal, LogQueue, Target, Waiter};
 use leaving::{Delete, Waiting};
@@ -62,6 +64,7 @@ pub struct Shard {
     dead_letters: DeadLetters,
     /// By the queues of exchanges that have one.
     histories: HashMap<QueueId, History>,
+    deduplication: Deduplication,
     timers: Timers,
     /// The first of the queues that are to be looked at because policies have changed.
     to_review: Option<usize>,
@@ -136,6 +139,7 @@ impl Shard {
             changed: Vec::new(),
             dead_letters: DeadLetters::default(),
             histories: HashMap::new(),
+            deduplication: Deduplication::default(),
             timers: Timers::default(),
             to_review: None,
             leaving: Vec::new(),
@@ -194,13 +198,13 @@ impl Shard {
         if let Some(log) = log {
             self.logged.insert(log, id);
         }
-        let arguments = topology.queue_arguments(id).unwrap_or_default();
+        let queue = match own_queue::exchange_of(&definition.name) {
+            Some(_) => self.queue_of_exchange(id, definition),
+            None => Queue::new(topology.queue_arguments(id).unwrap_or_default()),
+        };
         self.queues[index] = Some(Box::new(Owned {
             id,
-            queue: match own_queue::exchange_of(&definition.name) {
-                Some(_) => Queue::delaying(),
-                None => Queue::new(arguments),
-            },
+            queue,
             log,
             durable: definition.durable,
             resident: 0,
@@ -296,6 +300,7 @@ impl Shard {
                     }
                 }
                 Admitted::Duplicate => {}
+                Admitted::ComesBy => self.deduplication.arrived.push(id),
                 Admitted::Refused => {
                     is_refused = true;
                     self.changed.push((id, NEVER));
@@ -316,12 +321,16 @@ impl Shard {
             self.gather(id);
             self.look_after_at_ms(id, expires);
         }
-        if self.dead_letters.is_full() {
+        if self.dead_letters.is_full()
+            || !self.deduplication.arrived.is_empty()
+                && self.let_pass(publish, &batch.message(&publish.message), context)
+        {
             ease = Some(Ease::Waits);
         }
         if publish.confirm != 0 {
             if is_refused {
-                refuse(publish, context);
+                let waiting = (publish.publisher, publish.confirm);
+                tell(waiting, News::Refused, context.outbox);
             }
             let waiter = Waiter {
                 publisher: publish.publisher,
@@ -477,7 +486,10 @@ impl Shard {
                 context,
             ),
             ToShard::Fence { session, channel } => self.fence(session, channel, context),
-            ToShard::LettersSettled { core, upto } => self.letters_settled(core, upto),
+            ToShard::LettersSettled { core, upto } => self.letters_settled(core, upto, context),
+            ToShard::LetterRefused { number } => self.deduplication.refused(number),
+            ToShard::LetterHeld { number } => self.dead_letters.held(number),
+            ToShard::LetterReleased { number } => self.letter_released(number, context),
             ToShard::SessionGone { session } => self.links.forget(session),
         }
     }
@@ -536,21 +548,6 @@ impl Shard {
             self.purged(id, rubbish, &ranges);
         }
         context.answer(session, channel, Answer::Removed { messages });
-    }
-}
-
-/// Tells a publisher that some queue has refused its message.
-fn refuse(publish: &Publish, context: &mut ShardContext<'_>) {
-    if let Publisher::Channel { session, channel } = publish.publisher {
-        context
-            .outbox
-            .to(session.core)
-            .to_session
-            .push(ToSession::Refused {
-                session,
-                channel,
-                number: publish.confirm,
-            });
     }
 }
 

@@ -10,7 +10,7 @@ mod password;
 
 pub use authorise::authorise;
 pub use limits::QueueLimits;
-pub use password::{Password, UnknownHash};
+pub use password::{Password, PasswordCheck, UnknownHash};
 
 use std::collections::BTreeMap;
 
@@ -99,6 +99,18 @@ impl Access {
         self.users
             .get(name)
             .filter(|user| user.password.matches(password))
+    }
+
+    /// What is to be found out before a user with that name and password has logged in, if it can't be said
+    /// at once.
+    pub fn open_check(&self, user: &[u8], password: &[u8]) -> Option<(&User, PasswordCheck)> {
+        let user = self.users.get(std::str::from_utf8(user).ok()?)?;
+        Some((user, user.password.check(password)?))
+    }
+
+    /// The user of that name.
+    pub fn user(&self, name: &Name) -> Option<&User> {
+        self.users.get(name)
     }
 
     /// Whether a user may open a vhost: any permission there, even for nothing, is enough.

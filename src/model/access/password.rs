@@ -1,6 +1,7 @@
 //! What a password is compared with.
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,6 +9,7 @@ use md5::Md5;
 use sha2::{Digest, Sha256, Sha512};
 use thiserror::Error;
 
+use crate::base::limits;
 use crate::base::settings::Secret;
 
 /// What a password is compared with.
@@ -24,8 +26,31 @@ pub enum Password {
         /// Of both.
         hash: Vec<u8>,
     },
+    /// As LavinMQ keeps it, and whoever gives RabbitMQ a module for it. Made to be slow, so that a turn can't
+    /// wait for it: see [`PasswordCheck`].
+    Bcrypt(Box<str>),
     /// No password is right.
     None,
+}
+
+/// Whether a password is the one that a hash was made of: takes milliseconds, or a second.
+pub struct PasswordCheck {
+    hash: Box<str>,
+    password: Box<[u8]>,
+}
+
+impl PasswordCheck {
+    /// Finds out.
+    pub fn run(&self) -> bool {
+        // The hash was read when it came here; a password with a NUL in it is nobody's.
+        bcrypt::verify(&self.password, &self.hash).unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for PasswordCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// A digest of RabbitMQ's.
@@ -46,6 +71,12 @@ pub enum UnknownHash {
     /// It isn't base64, or too short for its algorithm.
     #[error("the password hash is not salt and digest in base64")]
     Malformed,
+    /// Of bcrypt.
+    #[error("the password hash is none of bcrypt")]
+    MalformedBcrypt,
+    /// Whoever may try to log in could keep a CPU busy with it.
+    #[error("the password hash has a cost of {0}, and {max} is the most that is taken", max = limits::BCRYPT_COST_MAX)]
+    Costly(u32),
 }
 
 impl Password {
@@ -56,6 +87,7 @@ impl Password {
     /// The algorithm is unknown, or the hash isn't one of it.
     pub fn parse(hash: &str, algorithm: &str) -> Result<Self, UnknownHash> {
         let digest = match algorithm {
+            "rabbit_password_hashing_bcrypt" | "lavinmq_bcrypt" => return Self::parse_bcrypt(hash),
             "rabbit_password_hashing_md5" => Hash::Md5,
             "rabbit_password_hashing_sha256" => Hash::Sha256,
             "rabbit_password_hashing_sha512" => Hash::Sha512,
@@ -73,7 +105,31 @@ impl Password {
         Ok(Self::Hashed { digest, salt, hash })
     }
 
-    /// Whether this is the password. An empty one never is.
+    /// `$2b$12$…`
+    fn parse_bcrypt(hash: &str) -> Result<Self, UnknownHash> {
+        if hash.is_empty() {
+            return Ok(Self::None);
+        }
+        let parts = bcrypt::HashParts::from_str(hash);
+        let cost = parts.map_err(|_| UnknownHash::MalformedBcrypt)?.get_cost();
+        if cost > limits::BCRYPT_COST_MAX {
+            return Err(UnknownHash::Costly(cost));
+        }
+        Ok(Self::Bcrypt(Box::from(hash)))
+    }
+
+    /// What is to be found out elsewhere, if this can't be said at once.
+    pub fn check(&self, password: &[u8]) -> Option<PasswordCheck> {
+        match self {
+            Self::Bcrypt(hash) if !password.is_empty() => Some(PasswordCheck {
+                hash: hash.clone(),
+                password: Box::from(password),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the password, as far as that can be said at once. An empty one never is.
     pub fn matches(&self, password: &[u8]) -> bool {
         if password.is_empty() {
             return false;
@@ -81,7 +137,7 @@ impl Password {
         match self {
             Self::Clear(secret) => secret.matches(password),
             Self::Hashed { digest, salt, hash } => digest.of(salt, password) == *hash,
-            Self::None => false,
+            Self::Bcrypt(_) | Self::None => false,
         }
     }
 }
@@ -149,6 +205,63 @@ mod tests {
             assert!(password.matches(b"hare"), "{algorithm}");
             assert!(!password.matches(b"hase"), "{algorithm}");
         }
+    }
+
+    /// `hare`.
+    fn of_bcrypt() -> Password {
+        let hash = bcrypt::hash_with_salt("hare", 4, [7; 16]).expect("that is a cost");
+        Password::parse(&hash.to_string(), "lavinmq_bcrypt").expect("just made")
+    }
+
+    #[test]
+    fn what_bcrypt_has_hashed_is_checked_elsewhere() {
+        let password = of_bcrypt();
+        assert!(!password.matches(b"hare"), "not at once");
+        let right = |tried: &[u8]| password.check(tried).map(|check| check.run());
+        assert_eq!(right(b"hare"), Some(true));
+        assert_eq!(right(b"hase"), Some(false));
+        assert_eq!(right(b"hare\0"), Some(false));
+        assert_eq!(right(b""), None);
+        assert!(stored("sha256", [0; 4], "hare").check(b"hare").is_none());
+    }
+
+    #[test]
+    fn hashes_of_other_implementations_are_known() {
+        // By libxcrypt's crypt(3).
+        let hash = "$2b$04$abcdefghijklmnopqrstuu7FFhQK/3fudaIODKPG.WetXAxkZ/RP6";
+        for variant in ["$2b$", "$2a$", "$2y$"] {
+            let hash = hash.replace("$2b$", variant);
+            let password = Password::parse(&hash, "rabbit_password_hashing_bcrypt");
+            let password = password.expect("it is one");
+            let right = |tried: &[u8]| password.check(tried).map(|check| check.run());
+            assert_eq!(
+                (right(b"hare"), right(b"hase")),
+                (Some(true), Some(false)),
+                "{variant}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hash_of_bcrypt_that_is_none_or_too_costly_is_refused() {
+        let parse = |hash: &str| Password::parse(hash, "rabbit_password_hashing_bcrypt");
+        let dear = "$2b$15$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
+        assert_eq!(
+            parse(dear).expect_err("too slow").to_string(),
+            "the password hash has a cost of 15, and 14 is the most that is taken"
+        );
+        for hash in [
+            "AAAA",
+            "$2b$10$short",
+            "$2b$xx$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i",
+        ] {
+            assert_eq!(
+                parse(hash).expect_err("no hash"),
+                UnknownHash::MalformedBcrypt
+            );
+        }
+        let nobody = parse("").expect("it is allowed");
+        assert!(nobody.check(b"x").is_none());
     }
 
     #[test]

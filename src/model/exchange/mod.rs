@@ -4,6 +4,7 @@
 
 pub mod binding_list;
 pub mod consistent_hash;
+pub mod deduplicating;
 pub mod delayed;
 pub mod destinations;
 pub mod direct;
@@ -42,6 +43,7 @@ pub fn check_arguments(kind: ExchangeKind, arguments: &Arguments) -> Result<(), 
             check_arguments(inner, arguments)
         }
         ExchangeKind::RecentHistory => recent_history::check_arguments(arguments),
+        ExchangeKind::Deduplicating => deduplicating::check_arguments(arguments),
         _ => Ok(()),
     }
 }
@@ -97,7 +99,7 @@ fn check_local(key: &Name, queue: Option<&Arguments>) -> Result<(), ChannelError
 pub enum Bindings {
     /// Of a direct exchange.
     Direct(DirectBindings),
-    /// Of a fanout exchange.
+    /// Of a fanout exchange, or a deduplicating one.
     Fanout(FanoutBindings),
     /// Of a recent history exchange.
     RecentHistory(FanoutBindings),
@@ -124,7 +126,9 @@ impl Bindings {
     pub(crate) fn new(kind: ExchangeKind, arguments: &Arguments, hashing: &Seeded) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(DirectBindings::new(hashing)),
-            ExchangeKind::Fanout => Self::Fanout(FanoutBindings::new(hashing)),
+            ExchangeKind::Fanout | ExchangeKind::Deduplicating => {
+                Self::Fanout(FanoutBindings::new(hashing))
+            }
             ExchangeKind::RecentHistory => Self::RecentHistory(FanoutBindings::new(hashing)),
             ExchangeKind::Topic => Self::Topic(TopicBindings::new(hashing)),
             ExchangeKind::Headers => Self::Headers(HeadersBindings::new(hashing)),

@@ -9,7 +9,7 @@ use crate::base::{CoreId, Name, VhostId};
 use crate::model::arguments::Arguments;
 use crate::model::definition::{ExchangeDefinition, ExchangeKind, QueueDefinition};
 
-use super::recent_history;
+use super::{deduplicating, recent_history};
 
 const SUFFIX: char = '\n';
 
@@ -48,6 +48,7 @@ pub fn arguments(kind: ExchangeKind, of_exchange: &Arguments) -> Option<Argument
     match kind {
         ExchangeKind::Delayed => Some(Arguments::default()),
         ExchangeKind::RecentHistory => Some(recent_history::queue_arguments(of_exchange)),
+        ExchangeKind::Deduplicating => Some(deduplicating::queue_arguments(of_exchange)),
         _ => None,
     }
 }

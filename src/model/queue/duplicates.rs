@@ -1,5 +1,6 @@
 //! Queues that take no message twice (`x-message-deduplication`): one whose key equals that of a message
 //! that is there is dropped. It is there until it is acknowledged, dropped or dead-lettered, whoever has it.
+//! A deduplicating exchange has such a queue for its notes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -30,6 +31,14 @@ impl Duplicates {
             self.places.remove(&oldest);
         }
         true
+    }
+
+    /// A start has found a message there. After a crash one may be back that had gone before its like came.
+    fn restore(&mut self, key: Key, position: u64) {
+        let place = self.places.get(&key).copied().unwrap_or(position);
+        self.keys.remove(&place.min(position));
+        self.places.remove(&key);
+        self.add(key, place.max(position));
     }
 
     fn remove(&mut self, position: u64) {
@@ -73,8 +82,15 @@ impl Queue {
     pub fn restore_keys(&mut self, keys: impl Iterator<Item = (u64, Key)>) {
         if let Some(duplicates) = &mut self.duplicates {
             for (position, key) in keys {
-                duplicates.add(key, position);
+                duplicates.restore(key, position);
             }
         }
+    }
+
+    /// Whether something with that key is there and its time isn't up. [`Queue::take_fallen`] is to follow.
+    pub fn remembers(&mut self, key: &Key, now_ms: u64) -> bool {
+        self.expire(now_ms, limits::JOB_STEPS_PER_TURN);
+        let duplicates = self.duplicates.as_ref();
+        duplicates.is_some_and(|duplicates| duplicates.places.contains_key(key))
     }
 }

@@ -78,6 +78,8 @@ pub enum Admitted {
     Refused,
     /// One like it is there already: it is dropped, and counts as taken.
     Duplicate,
+    /// The exchange that has this queue for itself is to say where it goes.
+    ComesBy,
 }
 
 /// A message that a start found in the log.

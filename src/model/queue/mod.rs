@@ -36,6 +36,7 @@ use unsettled::{Unsettled, UnsettledEntry};
 use crate::amqp::properties::{self, Properties};
 use crate::base::{Lsn, MessageRef, StoredMessage, limits};
 use crate::model::arguments::{Overflow, QueueArguments, QueueType};
+use crate::model::exchange::deduplicating;
 
 /// Where deliveries go.
 pub trait Sink {
@@ -76,6 +77,8 @@ pub struct Queue {
     rules: Option<Box<QueueArguments>>,
     /// Messages wait here as long as their headers say, and for nobody.
     delays: bool,
+    /// Nothing is here but what a deduplicating exchange has noted; its messages only come by.
+    notes: bool,
     /// None if it takes any message.
     duplicates: Option<Box<Duplicates>>,
     fallen: Vec<Fallen>,
@@ -103,6 +106,17 @@ impl Queue {
         Self {
             delays: true,
             ..Self::default()
+        }
+    }
+
+    /// The queue of a deduplicating exchange, for so many notes.
+    pub fn noting(size: u64) -> Self {
+        let mut rules = QueueArguments::default();
+        rules.deduplicates = true;
+        rules.max_length = Some(size);
+        Self {
+            notes: true,
+            ..Self::new(rules)
         }
     }
 
@@ -171,6 +185,9 @@ impl Queue {
         sink: &mut impl Sink,
     ) -> Admitted {
         if self.rules.is_some() {
+            if self.notes && !deduplicating::is_note(&incoming.message) {
+                return Admitted::ComesBy;
+            }
             if self.refuses(incoming) {
                 return Admitted::Refused;
             }

@@ -22,7 +22,7 @@ use crate::model::policy::Policies;
 use crate::model::{NameMap, Seeded};
 use slots::Slots;
 
-pub use route::Routed;
+pub use route::{Origin, Routed};
 
 /// Name, kind and "internal" of the exchanges that every vhost has from the start.
 pub(super) const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [

@@ -5,7 +5,7 @@ use crate::amqp::properties::Properties;
 use crate::base::limits::EXCHANGE_HOPS_MAX;
 use crate::base::{ExchangeId, QueueId};
 use crate::model::definition::{Destination, ExchangeKind};
-use crate::model::exchange::{Bindings, RouteScratch, delayed, own_queue, recent_history};
+use crate::model::exchange::{RouteScratch, deduplicating, delayed, own_queue, recent_history};
 
 /// What is worth knowing of one routing besides its targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,11 +15,27 @@ pub struct Routed {
     pub is_cacheable: bool,
     /// Whether no queue has been added that somebody may take the message from.
     pub is_unroutable: bool,
+    /// Whether only a deduplicating exchange of all that it has reached leads further: whether the message
+    /// goes anywhere is seen on that one's core.
+    pub is_open: bool,
+}
+
+/// Where a message comes from that is to be routed, for the deduplicating exchanges on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A client. Whatever such an exchange leads anywhere goes to its core first, compared with others or not,
+    /// so that messages don't overtake each other there.
+    Client,
+    /// A core. Only what such an exchange would know again goes to its core: no message runs in circles.
+    Core,
+    /// The same, and the exchange that it starts from has let it pass.
+    Passed,
 }
 
 impl Topology {
     /// Appends the queues that a message published to the exchange goes to, each at most once and none
     /// that is among the targets already. A dead exchange leads nowhere.
+    #[inline]
     pub fn route(
         &self,
         exchange: ExchangeId,
@@ -32,6 +48,7 @@ impl Topology {
     }
 
     /// As [`Topology::route`], for a message with several routing keys (headers CC and BCC).
+    #[inline]
     pub fn route_keys(
         &self,
         exchange: ExchangeId,
@@ -40,15 +57,30 @@ impl Topology {
         scratch: &mut RouteScratch,
         targets: &mut Vec<QueueId>,
     ) -> Routed {
-        let (before, mut kept) = (targets.len(), 0);
+        let start = (exchange, Origin::Client);
+        self.route_from(start, routing_keys, properties, scratch, targets)
+    }
+
+    /// As [`Topology::route_keys`], for a message from anywhere.
+    pub fn route_from(
+        &self,
+        (start, origin): (ExchangeId, Origin),
+        routing_keys: &[&[u8]],
+        properties: Properties<'_>,
+        scratch: &mut RouteScratch,
+        targets: &mut Vec<QueueId>,
+    ) -> Routed {
+        use ExchangeKind as K;
+        let (before, mut kept, mut open) = (targets.len(), 0, 0);
         let mut routed = Routed {
             is_cacheable: true,
             is_unroutable: true,
+            is_open: false,
         };
-        if let Some(start) = self.exchange_at(exchange)
-            && start.bindings.is_none()
+        if let Some(default) = self.exchange_at(start)
+            && default.bindings.is_none()
         {
-            for id in self.named_queues(start, routing_keys) {
+            for id in self.named_queues(default, routing_keys) {
                 if !targets.contains(&id) {
                     targets.push(id);
                 }
@@ -57,7 +89,7 @@ impl Topology {
             return routed;
         }
         let (mut collector, matching) = scratch.begin(targets);
-        collector.visit(exchange);
+        collector.visit(start);
         for _ in 0..EXCHANGE_HOPS_MAX {
             let Some(id) = collector.seen.pending.pop() else {
                 break;
@@ -72,11 +104,14 @@ impl Topology {
                     let mark = collector.mark();
                     bindings.route(routing_keys, properties, matching, &mut collector);
                     // What leads nowhere need not wait for it.
-                    if collector.has_found
-                        && let Some(queue) = self.delays(exchange, properties)
+                    if matches!(exchange.definition.kind, K::Delayed | K::Deduplicating)
+                        && collector.has_found
+                        && !(origin == Origin::Passed && id == start)
+                        && let Some(queue) = self.holds(exchange, origin, properties)
                     {
                         collector.take_back(mark);
                         collector.add(Destination::Queue(queue));
+                        open += usize::from(exchange.definition.kind == K::Deduplicating);
                     }
                 }
                 None => {
@@ -96,6 +131,7 @@ impl Topology {
             }
         }
         routed.is_unroutable = targets.len() == before + kept;
+        routed.is_open = open == 1 && targets.len() == before + kept + open;
         routed
     }
 
@@ -113,11 +149,21 @@ impl Topology {
         })
     }
 
-    /// The queue that a message waits in which an exchange is to delay.
-    fn delays(&self, exchange: &Exchange, properties: Properties<'_>) -> Option<QueueId> {
-        let delays = exchange.definition.kind == ExchangeKind::Delayed;
-        let (vhost, queue) = delays.then(|| own_queue::place(&exchange.definition))??;
-        delayed::delay_ms(properties)?;
+    /// The queue by which a message goes that an exchange is to delay, or to compare with others.
+    fn holds(
+        &self,
+        exchange: &Exchange,
+        origin: Origin,
+        properties: Properties<'_>,
+    ) -> Option<QueueId> {
+        let holds = match exchange.definition.kind {
+            ExchangeKind::Delayed => delayed::delay_ms(properties).is_some(),
+            ExchangeKind::Deduplicating => {
+                origin == Origin::Client || deduplicating::is_noted(properties)
+            }
+            _ => false,
+        };
+        let (vhost, queue) = holds.then(|| own_queue::place(&exchange.definition))??;
         self.queue_by_name(vhost, queue.as_str())
     }
 
@@ -129,6 +175,11 @@ impl Topology {
         is_kept.then(|| self.queue_by_name(vhost, queue.as_str()))?
     }
 
+    /// Where an exchange's unroutable messages go, if that is there.
+    pub fn alternate_exchange(&self, id: ExchangeId) -> Option<ExchangeId> {
+        self.alternate(self.exchange_at(id)?)
+    }
+
     fn alternate(&self, exchange: &Exchange) -> Option<ExchangeId> {
         let name = exchange.alternate.as_ref()?;
         self.exchange_by_name(exchange.definition.vhost, name.as_str())
@@ -137,32 +188,43 @@ impl Topology {
     /// Whether an exchange can be reached from this one that looks at headers or properties, or leaves it
     /// to chance, so that where a message goes may depend on more than its routing key.
     pub fn depends_on_headers(&self, exchange: ExchangeId) -> bool {
-        let mut reached = vec![exchange];
+        let reached = self.reached_from([exchange].into());
+        reached.iter().any(|id| {
+            let bindings = self
+                .exchange_at(*id)
+                .and_then(|found| found.bindings.as_ref());
+            bindings.is_some_and(|bindings| !bindings.follow_keys_alone())
+        })
+    }
+
+    /// Whether what an exchange passes on may come to it again.
+    pub fn leads_back(&self, id: ExchangeId) -> bool {
+        let next = self.exchange_at(id).map(|exchange| self.next(exchange));
+        self.reached_from(next.unwrap_or_default()).contains(&id)
+    }
+
+    /// Those exchanges and all that messages may come to from there.
+    fn reached_from(&self, mut reached: Vec<ExchangeId>) -> Vec<ExchangeId> {
         let mut at = 0;
-        while let Some(exchange) = reached.get(at).and_then(|id| self.exchange_at(*id)) {
-            if !exchange
-                .bindings
-                .as_ref()
-                .is_none_or(Bindings::follow_keys_alone)
-            {
-                return true;
-            }
-            let mut next: Vec<_> = self.alternate(exchange).into_iter().collect();
-            if exchange.outgoing_to_exchanges > 0 {
-                next.extend(
-                    exchange
-                        .outgoing
-                        .iter()
-                        .filter_map(|binding| binding.to_exchange()),
-                );
-            }
-            for id in next {
+        while let Some(id) = reached.get(at) {
+            let next = self.exchange_at(*id).map(|exchange| self.next(exchange));
+            for id in next.unwrap_or_default() {
                 if !reached.contains(&id) {
                     reached.push(id);
                 }
             }
             at += 1;
         }
-        false
+        reached
+    }
+
+    /// The exchanges that messages may go to from this one.
+    fn next(&self, exchange: &Exchange) -> Vec<ExchangeId> {
+        let mut next: Vec<_> = self.alternate(exchange).into_iter().collect();
+        if exchange.outgoing_to_exchanges > 0 {
+            let outgoing = exchange.outgoing.iter();
+            next.extend(outgoing.filter_map(|binding| binding.to_exchange()));
+        }
+        next
     }
 }

@@ -1,6 +1,7 @@
 //! The topology against a naive model, over random histories.
 
 mod choosing;
+mod passing;
 mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};

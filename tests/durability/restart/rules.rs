@@ -212,4 +212,52 @@ after_each_end! {
         let texts = lives.texts("queue");
         assert_eq!(texts, ["2", "3", "4"], "only the first was gone");
     }
+
+    fn an_exchange_knows_what_it_has_let_pass(lives: &mut Lives) {
+        let like = |value: &str, ttl_ms: i32| {
+            let mut headers = FieldTable::default();
+            headers.insert("x-deduplication-header".into(), text(value));
+            headers.insert("x-cache-ttl".into(), number(ttl_ms));
+            persistent().with_headers(headers)
+        };
+        const LONG: i32 = 600_000;
+        let channel = lives.connect().channel();
+        durable_queue(&channel, "queue");
+        for (exchange, place) in [("once", "disk"), ("once a life", "memory")] {
+            channel.declare_exchange(exchange, "x-message-deduplication", |declare| {
+                declare.durable = true;
+                declare.arguments = table(&[("x-cache-size", number(100)), ("x-cache-persistence", text(place))]);
+            });
+            channel.bind("queue", exchange, "");
+        }
+        let publish = |channel: &Channel, exchange: &str, like: &AMQPProperties, body: &str| {
+            let mode = if body == "transient" { 1 } else { 2 };
+            let properties = properties(&like.clone().with_delivery_mode(mode));
+            channel.publish_content(exchange, "", &properties, body.as_bytes());
+        };
+        channel.confirm_select();
+        for (value, ttl_ms, body) in [("a", LONG, "1"), ("b", 1, "2"), ("c", LONG, "transient"), ("a", LONG, "3")] {
+            publish(&channel, "once", &like(value, ttl_ms), body);
+        }
+        publish(&channel, "once a life", &like("a", LONG), "4");
+        channel.confirmed(1..=5);
+        lives.restart_on(3);
+
+        let channel = lives.connect().channel();
+        channel.confirm_select();
+        for (value, body) in [("a", "5"), ("b", "6"), ("c", "7"), ("d", "8")] {
+            publish(&channel, "once", &like(value, LONG), body);
+        }
+        publish(&channel, "once a life", &like("a", LONG), "9");
+        channel.confirmed(1..=5);
+        lives.restart();
+
+        let channel = lives.connect().channel();
+        channel.confirm_select();
+        for (value, body) in [("b", "10"), ("d", "11"), ("e", "12")] {
+            publish(&channel, "once", &like(value, LONG), body);
+        }
+        channel.confirmed(1..=3);
+        assert_eq!(lives.texts("queue"), ["1", "2", "4", "6", "8", "9", "12"]);
+    }
 }

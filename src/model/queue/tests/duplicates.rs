@@ -3,6 +3,8 @@
 use super::*;
 use crate::amqp::properties;
 use crate::amqp::table::TableWriter;
+use crate::model::arguments::Arguments;
+use crate::model::exchange::deduplicating::Cache;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -159,4 +161,65 @@ fn keys_that_a_start_has_found_count() {
     second.restore(std::iter::empty(), 1);
     assert_eq!(publish(&mut second, 7, 1, &mut sink), Admitted::Duplicate);
     assert_ne!(publish(&mut second, 8, 1, &mut sink), Admitted::Duplicate);
+}
+
+#[test]
+fn of_two_that_a_crash_has_brought_back_the_later_counts() {
+    let mut rules = QueueArguments::default();
+    rules.deduplicates = true;
+    let (key, sink) = ([7; 16], Collector::default());
+    for restored in [[(0, key), (5, key)], [(5, key), (0, key)]] {
+        let mut queue = Queue::new(rules.clone());
+        queue.restore_keys(restored.into_iter());
+        queue.forget_key(0);
+        assert!(queue.remembers(&key, sink.now_ms));
+        queue.forget_key(5);
+        assert!(!queue.remembers(&key, sink.now_ms));
+    }
+}
+
+#[test]
+fn a_queue_of_notes_keeps_so_many_of_them_and_sends_messages_back() {
+    let mut queue = Queue::noting(2);
+    let mut sink = Collector::default();
+    let table = TableWriter::new().long("x-cache-size", 2);
+    let declared = Arguments::parse(&table.into_bytes()).expect("well-formed");
+    let cache = Cache::declared(&declared).expect("it keeps notes");
+    let message = |value: i64, ttl_ms: i64| {
+        let headers = TableWriter::new().long("x-deduplication-header", value);
+        let headers = headers.long("x-cache-ttl", ttl_ms);
+        let none = Properties::from_validated(&[0, 0]);
+        properties::with_headers(none, headers.as_table())
+    };
+    let keys = [(1, 1000), (2, 10), (3, 1000)].map(|(value, ttl_ms)| {
+        let properties = message(value, ttl_ms);
+        let properties = Properties::from_validated(&properties);
+        let note = cache.note(properties).expect("it is compared");
+        let published = MessageRef {
+            exchange: b"x",
+            properties: properties.as_bytes(),
+            ..note.message()
+        };
+        let incoming = &mut Incoming::new(published);
+        let admitted = queue.publish(incoming, Keep::default(), &mut sink);
+        assert_eq!(admitted, Admitted::ComesBy);
+        assert!(
+            !queue.remembers(&note.key, sink.now_ms),
+            "only its note is kept"
+        );
+        queue.publish(
+            &mut Incoming::new(note.message()),
+            Keep::default(),
+            &mut sink,
+        );
+        note.key
+    });
+    assert_eq!(
+        keys.map(|key| queue.remembers(&key, sink.now_ms)),
+        [false, true, true]
+    );
+    assert_eq!(
+        keys.map(|key| queue.remembers(&key, sink.now_ms + 10)),
+        [false, false, true]
+    );
 }

@@ -15,7 +15,7 @@ fn declare_on_both(topologies: &mut [Topology; 2], requests: Vec<Request>) {
     }
 }
 
-fn exchange(name: &str, kind: ExchangeKind, table: TableWriter) -> Request {
+pub(super) fn exchange(name: &str, kind: ExchangeKind, table: TableWriter) -> Request {
     Request::DeclareExchange {
         vhost: VHOST,
         name: Name::from(name),
@@ -28,7 +28,7 @@ fn exchange(name: &str, kind: ExchangeKind, table: TableWriter) -> Request {
     }
 }
 
-fn bind_queue(source: &str, queue: u8, key: &str) -> Request {
+pub(super) fn bind_queue(source: &str, queue: u8, key: &str) -> Request {
     Request::BindQueue {
         vhost: VHOST,
         queue: Name::from(queue_name(queue)),
