@@ -130,15 +130,21 @@ impl Catalog {
     }
 
     /// Such a session has gone.
-    pub(super) fn leave(&mut self, session: SessionId, outbox: &mut Outbox) {
-        self.attendance.leave(session);
+    pub(super) fn leave(&mut self, session: SessionId, entered: SessionId, outbox: &mut Outbox) {
+        self.attendance.leave(entered);
         send(session, 0, mail::Answer::Done, outbox);
     }
 
     /// Such a session wants to open a channel.
-    pub(super) fn open_channel(&mut self, session: SessionId, channel: u16, outbox: &mut Outbox) {
+    pub(super) fn open_channel(
+        &mut self,
+        session: SessionId,
+        entered: SessionId,
+        channel: u16,
+        outbox: &mut Outbox,
+    ) {
         let access = self.topology.access();
-        let result = self.attendance.open_channel(session, access);
+        let result = self.attendance.open_channel(entered, access);
         send(session, channel, allowed(result), outbox);
     }
 

@@ -7,6 +7,7 @@
 //! deliver_mail / receive / disconnected / expire      inputs, each run to completion
 //! settle                                              own mail, until none is left
 //! take_mail per peer, next_dirty + output per socket  outputs, once a turn
+//! next_traveller                                      sessions that move to another core
 //! ```
 
 mod attendance;
@@ -15,6 +16,7 @@ mod definition_log;
 mod postman;
 mod sessions;
 mod storage;
+mod travellers;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::shard::{Shard, ShardContext};
 
 pub use self::definition_log::RecoveredDefinitions;
 pub use self::storage::Stored;
+pub use self::travellers::Traveller;
 pub use crate::session::SocketFate;
 
 /// A place in the core's table of sessions, valid from [`Core::connect`] until the runtime has called
@@ -50,6 +53,8 @@ pub struct Core {
     shard: Shard,
     catalog: Option<Catalog>,
     sessions: Sessions,
+    /// Sessions that are to be taken to other cores.
+    leaving: Vec<SessionIndex>,
     scratch: Scratch,
     notices: Notices,
     alarms: Alarms,
@@ -61,6 +66,8 @@ pub struct Core {
     spare: Option<Box<Mail>>,
     /// The time of the last input.
     now: Time,
+    /// Every client has been told that the broker goes.
+    is_stopping: bool,
     /// The output of a session that isn't there.
     nobody: Output,
 }
@@ -84,6 +91,7 @@ impl Core {
             shard,
             catalog,
             sessions: Sessions::new(core),
+            leaving: Vec::new(),
             scratch: Scratch::default(),
             notices,
             alarms: Alarms::default(),
@@ -92,6 +100,7 @@ impl Core {
             unreported: VecDeque::new(),
             spare: None,
             now: Time::default(),
+            is_stopping: false,
             nobody: Output::default(),
             settings,
         }
@@ -158,6 +167,11 @@ impl Core {
 
     /// The socket is gone (closed by the peer, by an error, or as [`SocketFate`] asked).
     pub fn disconnected(&mut self, now: Time, session: SessionIndex) {
+        if self.is_leaving(session) {
+            // The core that it moves to tells it.
+            self.sessions.socket_is_gone(session);
+            return;
+        }
         self.with_session(now, session, |session, context| {
             session.disconnected(context);
         });
@@ -281,6 +295,7 @@ impl Core {
 
     /// Tells every client 320 CONNECTION_FORCED. Done when [`Core::session_count`] is 0.
     pub fn shut_down(&mut self, now: Time) {
+        self.is_stopping = true;
         for index in self.sessions.indices() {
             self.with_session(now, index, |session, context| session.shut_down(context));
         }

@@ -1,5 +1,6 @@
 //! Takes mail apart: each record to the room it is for.
 
+use super::travellers::hold;
 use super::{Core, SessionIndex};
 use crate::base::{CoreId, SessionId, Time};
 use crate::mail::{Batch, Mail, NumberedChange, ToCatalog, ToSession};
@@ -26,6 +27,9 @@ impl Core {
         for record in mail.to_catalog.drain(..) {
             self.hand_to_catalog(record);
         }
+        for word in mail.to_host.drain(..) {
+            self.host(word);
+        }
         if !mail.to_shard.is_empty() {
             let mut context = ShardContext {
                 topology: &self.topology,
@@ -40,9 +44,19 @@ impl Core {
         mail.clear();
     }
 
-    fn hand_to_sessions(&mut self, now: Time, from: CoreId, batch: &mut Batch<ToSession>) {
+    pub(super) fn hand_to_sessions(
+        &mut self,
+        now: Time,
+        from: CoreId,
+        batch: &mut Batch<ToSession>,
+    ) {
         let mut records = batch.take_records();
+        let awaits = self.sessions.keeps_any();
         for record in records.drain(..) {
+            if awaits && let Some(early) = self.sessions.early(record.session(), from) {
+                hold(early, record, batch);
+                continue;
+            }
             match record {
                 ToSession::Deliver(deliver) => {
                     let id = deliver.session;
@@ -93,6 +107,8 @@ impl Core {
                 } => self.tell(now, session, |session, _| {
                     session.consumer_cancelled(channel, consumer);
                 }),
+                ToSession::Invited { session, place } => self.invite(now, session, place),
+                ToSession::Rebound { session } => self.rebound(session),
                 ToSession::Ease { session, how } => {
                     self.tell(now, session, |session, _| session.ease(how, now));
                 }
@@ -101,7 +117,7 @@ impl Core {
         batch.restore_records(records);
     }
 
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         now: Time,
         id: SessionId,
@@ -129,11 +145,13 @@ impl Core {
                 user,
                 vhost,
             } => catalog.enter(session, user, vhost, outbox),
-            ToCatalog::Leave { session } => catalog.leave(session, outbox),
-            ToCatalog::OpenChannel { session, channel } => {
-                catalog.open_channel(session, channel, outbox);
-            }
-            ToCatalog::CloseChannel { session } => catalog.attendance.close_channel(session),
+            ToCatalog::Leave { session, entered } => catalog.leave(session, entered, outbox),
+            ToCatalog::OpenChannel {
+                session,
+                entered,
+                channel,
+            } => catalog.open_channel(session, entered, channel, outbox),
+            ToCatalog::CloseChannel { entered } => catalog.attendance.close_channel(entered),
             ToCatalog::DeleteQueue {
                 owner,
                 queue,

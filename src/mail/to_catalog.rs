@@ -31,18 +31,22 @@ pub enum ToCatalog {
     Leave {
         /// Which one.
         session: SessionId,
+        /// What it was called when it entered.
+        entered: SessionId,
     },
     /// Such a session wants to open a channel; answered to that channel.
     OpenChannel {
         /// Who asks.
         session: SessionId,
+        /// What it was called when it entered.
+        entered: SessionId,
         /// Which channel.
         channel: u16,
     },
     /// Such a session has closed a channel.
     CloseChannel {
-        /// Whose.
-        session: SessionId,
+        /// What it was called when it entered.
+        entered: SessionId,
     },
     /// The owner of a queue has frozen it and proposes to delete it.
     DeleteQueue {

@@ -12,6 +12,8 @@
 //! that, then arms its sockets and parks; at once while a commit is under way, since the kernel needs
 //! the CPU to end it.
 
+mod travel;
+
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -233,6 +235,7 @@ impl Turn {
         worked |= self.disk.collect(&mut self.core, self.now);
         worked |= self.drain_rings();
         worked |= self.accept();
+        worked |= self.take_in();
         worked |= self.look_at_blocked();
         worked |= self.read();
         worked |= self.expire();
@@ -241,6 +244,7 @@ impl Turn {
         worked |= self.flush();
         // What was written gives credit back to the queues' cores: it must not wait for another turn.
         worked |= self.send_mail();
+        worked |= self.see_off();
         worked |= self.disk.submit(&mut self.core, self.now);
         self.log();
         worked

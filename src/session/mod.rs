@@ -18,6 +18,7 @@ mod handshake;
 mod heartbeat;
 mod input;
 mod methods;
+mod moving;
 mod output;
 mod pace;
 mod permission;
@@ -35,6 +36,7 @@ use connection::Connection;
 use handshake::Handshake;
 use heartbeat::Heartbeat;
 use input::Input;
+use moving::Moving;
 use pace::Pace;
 use question::Answered;
 
@@ -56,6 +58,7 @@ pub struct Session {
     channels: Vec<Option<Box<Channel>>>,
     heartbeat: Heartbeat,
     pace: Pace,
+    moving: Moving,
     /// It published while an alarm was on, and is not read until the alarms clear.
     blocked: bool,
     fate: SocketFate,
@@ -141,6 +144,7 @@ impl Session {
             channels: Vec::new(),
             heartbeat: Heartbeat::new(now),
             pace: Pace::default(),
+            moving: Moving::default(),
             blocked: false,
             fate: SocketFate::Open,
             blamed: MethodId::default(),
@@ -248,6 +252,7 @@ impl Session {
             self.note_deliveries(context.now);
         }
         self.pace.end_turn();
+        self.advance_move(context);
     }
 
     /// How many bytes may be read in this turn; 0 is none.
@@ -256,6 +261,7 @@ impl Session {
             || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
             || self.fate == SocketFate::CloseNow
             || self.is_blocked()
+            || self.moving.is_stopped()
             || outbox.is_any_overfull();
         if waits { 0 } else { self.pace.budget(now) }
     }
@@ -284,6 +290,8 @@ impl Session {
     /// Tells the client that the broker goes, and ends the connection.
     pub fn shut_down(&mut self, context: &mut SessionContext<'_>) {
         match self.phase {
+            // The core that it moves to says it.
+            _ if self.connection.is_leaving => {}
             Phase::Handshake(_) => self.close_now(context),
             Phase::Running => {
                 self.blamed = MethodId::default();
@@ -364,6 +372,7 @@ impl Session {
             }
             return;
         }
+        self.give_up_move(context);
         // What a client said before we refused it for an error is void.
         let refused = ending.deadline.is_some();
         self.new_deadline = ending.deadline;

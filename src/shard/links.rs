@@ -121,6 +121,16 @@ impl Links {
         self.eased = None;
     }
 
+    /// A session moves, and its window with it.
+    pub(super) fn rebind(&mut self, from: SessionId, to: SessionId) {
+        let moved = std::mem::take(self.link(from));
+        let generation = to.generation;
+        *self.link(to) = Link {
+            generation,
+            ..moved
+        };
+    }
+
     /// A session is gone.
     pub(super) fn forget(&mut self, session: SessionId) {
         let link = self.link(session);

@@ -477,6 +477,7 @@ impl Shard {
                 context,
             ),
             ToShard::Fence { session, channel } => self.fence(session, channel, context),
+            ToShard::Rebind(ref rebind) => self.rebind(rebind, context),
             ToShard::LettersSettled { core, upto } => self.letters_settled(core, upto),
             ToShard::SessionGone { session } => self.links.forget(session),
         }

@@ -34,6 +34,7 @@ mod headers;
 mod heartbeat;
 mod length;
 mod limits;
+mod moving;
 mod mutation;
 mod permissions;
 mod pipelining;
