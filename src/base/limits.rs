@@ -72,6 +72,14 @@ pub const MOVE_DOUBLINGS_MAX: u32 = 10;
 /// How long a session that is to move isn't read for what it has under way: a commit takes some milliseconds. One
 /// that waits for longer stays where it is.
 pub const MOVE_STOP_MAX: Duration = Duration::from_millis(100);
+/// For so long it is counted what a core has to do, and for as long remembered: long beside a turn, short beside
+/// what a client calls a moment.
+pub const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+/// Messages taken in or given out in such a time by a core that surely has room: a tenth of what one can do.
+pub const LOAD_FREE: u64 = 200_000;
+/// Queues by which another core must still be behind its declarer's when it has got a new one: two that are
+/// used together aren't torn apart.
+pub const QUEUES_APART: usize = 1;
 /// Consumers of a session that moves: their queues learn of it in one turn.
 pub const MOVE_CONSUMERS_MAX: usize = 1000;
 /// Sessions that have left one core for another and lie in their ring; more wait at the core they leave.

@@ -29,6 +29,9 @@ pub struct Settings {
     /// [`limits::MOVE_MESSAGES_MIN`]; 0 keeps every session where it is. No key of the configuration sets it;
     /// in the simulator sessions move sooner.
     pub move_messages: u32,
+    /// Whether a new queue may live on another core than its declarer's, where there is less to do. No key of the
+    /// configuration sets it; most of the simulator's clients declare where they are.
+    pub spreads_queues: bool,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
     /// Limits of vhosts that have none of their own; the first that matches counts.
@@ -50,6 +53,7 @@ impl Default for Settings {
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
             move_messages: limits::MOVE_MESSAGES_MIN,
+            spreads_queues: true,
             vhosts: vec![Name::from("/")],
             default_limits: Vec::new(),
             users: vec![User {

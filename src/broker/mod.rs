@@ -13,6 +13,8 @@
 mod attendance;
 mod catalog;
 mod definition_log;
+mod load;
+mod placement;
 mod postman;
 mod sessions;
 mod storage;
@@ -25,6 +27,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use catalog::Catalog;
+use load::Load;
 use postman::Unreported;
 use sessions::Sessions;
 
@@ -66,6 +69,9 @@ pub struct Core {
     spare: Option<Box<Mail>>,
     /// The time of the last input.
     now: Time,
+    load: Load,
+    /// That of late, as of the last mail.
+    recent_load: u64,
     /// Every client has been told that the broker goes.
     is_stopping: bool,
     /// The output of a session that isn't there.
@@ -100,6 +106,8 @@ impl Core {
             unreported: VecDeque::new(),
             spare: None,
             now: Time::default(),
+            load: Load::default(),
+            recent_load: 0,
             is_stopping: false,
             nobody: Output::default(),
             settings,
@@ -203,6 +211,7 @@ impl Core {
             }
             let spare = self.spare.take().unwrap_or_default();
             let mut mail = self.outbox.take(self.id, spare);
+            self.load.count(mail.messages());
             self.handle_mail(now, self.id, &mut mail);
             self.spare = Some(mail);
         }
@@ -215,7 +224,12 @@ impl Core {
         peer: CoreId,
         spare: impl FnOnce() -> Box<Mail>,
     ) -> Option<Box<Mail>> {
-        (peer != self.id && self.outbox.has_mail(peer)).then(|| self.outbox.take(peer, spare()))
+        if peer == self.id || !self.outbox.has_mail(peer) {
+            return None;
+        }
+        let mail = self.outbox.take(peer, spare());
+        self.load.count(mail.messages());
+        Some(mail)
     }
 
     /// The next session whose output or fate may have changed since it was last named here.
@@ -340,6 +354,7 @@ impl Core {
             notices: &mut self.notices,
             alarms: self.alarms,
             scratch: &mut self.scratch,
+            load: self.recent_load,
         };
         act(session, &mut context);
         if let Some(deadline) = session.take_new_deadline() {

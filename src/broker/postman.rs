@@ -1,6 +1,5 @@
 //! Takes mail apart: each record to the room it is for.
 
-use super::travellers::hold;
 use super::{Core, SessionIndex};
 use crate::base::{CoreId, SessionId, Time};
 use crate::mail::{Batch, Mail, NumberedChange, ToCatalog, ToSession};
@@ -21,6 +20,8 @@ impl Core {
     /// Handles a mail from any core, this one included, and leaves it empty.
     pub(super) fn handle_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
         self.shard.set_time(now, self.clock);
+        self.recent_load = self.load.recent(now);
+        self.load.count(mail.messages());
         for change in mail.to_replica.drain(..) {
             self.carry_out(&change);
         }
@@ -51,12 +52,10 @@ impl Core {
         batch: &mut Batch<ToSession>,
     ) {
         let mut records = batch.take_records();
-        let awaits = self.sessions.keeps_any();
+        if self.sessions.keeps_any() {
+            self.hold_early(from, &mut records, batch);
+        }
         for record in records.drain(..) {
-            if awaits && let Some(early) = self.sessions.early(record.session(), from) {
-                hold(early, record, batch);
-                continue;
-            }
             match record {
                 ToSession::Deliver(deliver) => {
                     let id = deliver.session;
@@ -162,7 +161,8 @@ impl Core {
                 core,
                 number,
                 messages_deleted,
-            } => catalog.applied(core, number, messages_deleted, outbox),
+                load,
+            } => catalog.applied(core, number, (messages_deleted, load), outbox),
         }
     }
 
@@ -235,7 +235,7 @@ impl Core {
     /// Tells the catalog which changes have been carried out, in their order. Whoever bound a queue to an
     /// exchange with a history finds it there when it hears that the queue is bound.
     fn report_changes(&mut self) {
-        let (shard, core) = (&self.shard, self.id);
+        let (shard, core, load) = (&self.shard, self.id, self.recent_load);
         while let Some(change) = self
             .unreported
             .pop_front_if(|change| shard.is_history_settled(change.copies_upto))
@@ -247,6 +247,7 @@ impl Core {
                     core,
                     number: change.number,
                     messages_deleted: change.messages_deleted,
+                    load,
                 });
         }
     }

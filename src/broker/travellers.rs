@@ -1,6 +1,7 @@
 //! Sessions that move between this core and another: places that are kept for them, the mail that comes before
 //! them, and the way out and in. What a session does itself is in `session::moving`.
 
+use super::load::has_room;
 use super::{Core, SessionIndex};
 use crate::base::{CoreId, SessionId, Time};
 use crate::mail::{Batch, Deliver, ToHost, ToSession};
@@ -48,8 +49,18 @@ impl Core {
     /// Another core asks for a place, or gives it up.
     pub(super) fn host(&mut self, word: ToHost) {
         match word {
-            ToHost::Keep { session } => {
-                let place = (!self.is_stopping).then(|| self.sessions.keep());
+            ToHost::Keep {
+                session,
+                load,
+                brings,
+            } => {
+                let comes = !self.is_stopping && has_room(self.recent_load, load);
+                if comes {
+                    // Others that ask now are to find it here.
+                    self.load.count(brings as usize);
+                    self.recent_load += brings;
+                }
+                let place = comes.then(|| self.sessions.keep());
                 let to_session = &mut self.outbox.to(session.core).to_session;
                 to_session.push(ToSession::Invited { session, place });
             }
@@ -81,16 +92,28 @@ impl Core {
             self.leaving.push(SessionIndex(id.index));
         }
     }
-}
 
-/// Puts a record of `batch` by for a session that is yet to come.
-pub(super) fn hold(early: &mut Batch<ToSession>, record: ToSession, batch: &Batch<ToSession>) {
-    let record = match record {
-        ToSession::Deliver(deliver) => {
-            let message = early.write_message(&batch.message(&deliver.message));
-            ToSession::Deliver(Deliver { message, ..deliver })
+    /// Puts records of `batch` by that are for sessions yet to come, and leaves the others.
+    #[cold]
+    pub(super) fn hold_early(
+        &mut self,
+        from: CoreId,
+        records: &mut Vec<ToSession>,
+        batch: &Batch<ToSession>,
+    ) {
+        for record in std::mem::take(records) {
+            let Some(early) = self.sessions.early(record.session(), from) else {
+                records.push(record);
+                continue;
+            };
+            let held = match record {
+                ToSession::Deliver(deliver) => {
+                    let message = early.write_message(&batch.message(&deliver.message));
+                    ToSession::Deliver(Deliver { message, ..deliver })
+                }
+                other => other,
+            };
+            early.push(held);
         }
-        other => other,
-    };
-    early.push(record);
+    }
 }

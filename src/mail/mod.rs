@@ -58,6 +58,11 @@ impl Mail {
             && self.to_replica.is_empty()
     }
 
+    /// Records for queues and connections.
+    pub fn messages(&self) -> usize {
+        self.to_shard.records().len() + self.to_session.records().len()
+    }
+
     /// About how many bytes it holds.
     pub fn size(&self) -> usize {
         self.to_shard.size() + self.to_session.size()

@@ -68,6 +68,8 @@ pub enum ToCatalog {
         number: u64,
         /// How many ready messages went with queues that this core owned.
         messages_deleted: u64,
+        /// What the core has to do of late, in messages: for the choice of a core for the next queue.
+        load: u64,
     },
 }
 

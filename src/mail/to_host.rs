@@ -9,6 +9,10 @@ pub enum ToHost {
     Keep {
         /// Which session, on its core.
         session: SessionId,
+        /// What that core has to do, in messages.
+        load: u64,
+        /// What the session has added to the other's load of late.
+        brings: u64,
     },
     /// It doesn't come.
     Release {

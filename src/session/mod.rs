@@ -124,6 +124,8 @@ pub struct SessionContext<'a> {
     pub notices: &'a mut Notices,
     /// Working memory for routing, the same for all sessions of a core.
     pub scratch: &'a mut Scratch,
+    /// What the core has to do of late, in messages.
+    pub load: u64,
 }
 
 /// Working memory for routing.

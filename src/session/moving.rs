@@ -32,11 +32,23 @@ use crate::mail::{Rebind, ToHost, ToShard};
 #[derive(Default)]
 pub(super) struct Traffic {
     by_core: Vec<u32>,
+    since: Time,
+}
+
+/// The core that nearly all of a session's messages were with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Favourite {
+    core: CoreId,
+    /// How many there are in [`limits::LOAD_INTERVAL`] if it goes on like that.
+    rate: u64,
 }
 
 /// So much of its traffic must be with one core for a session to move there: 3/4. Publishing to a queue elsewhere
 /// what it gets here is half.
 const SHARE: (u64, u64) = (3, 4);
+
+/// What came faster than within this part of [`limits::LOAD_INTERVAL`] was a burst, and no rate.
+const SHORTEST: u64 = 100;
 
 impl Traffic {
     #[inline]
@@ -54,16 +66,23 @@ impl Traffic {
     }
 
     /// Once there were `enough`: the core that nearly all were with, if there is one. Then counts anew.
-    fn take_favourite(&mut self, enough: u64) -> Option<CoreId> {
+    fn take_favourite(&mut self, enough: u64, now: Time) -> Option<Favourite> {
         let total: u64 = self.by_core.iter().map(|count| u64::from(*count)).sum();
         if total < enough {
+            if total == 0 {
+                self.since = now;
+            }
             return None;
         }
         let counts = self.by_core.iter().enumerate();
-        let favourite = counts.max_by_key(|(_, count)| **count);
-        let (core, most) = favourite.map(|(core, most)| (CoreId(core as u16), u64::from(*most)))?;
+        let most = counts.max_by_key(|(_, count)| **count);
+        let (core, most) = most.map(|(core, most)| (CoreId(core as u16), u64::from(*most)))?;
+        let interval = limits::LOAD_INTERVAL.as_nanos() as u64;
+        let elapsed = now.since(self.since).as_nanos() as u64;
+        let rate = total * interval / elapsed.max(interval / SHORTEST);
         self.by_core.fill(0);
-        (most * SHARE.1 >= total * SHARE.0).then_some(core)
+        self.since = now;
+        (most * SHARE.1 >= total * SHARE.0).then_some(Favourite { core, rate })
     }
 }
 
@@ -112,22 +131,21 @@ impl Session {
             return;
         }
         let doublings = self.moving.attempts.min(limits::MOVE_DOUBLINGS_MAX);
-        let favourite = self
-            .connection
-            .traffic
-            .take_favourite(u64::from(least) << doublings);
+        let enough = u64::from(least) << doublings;
+        let favourite = self.connection.traffic.take_favourite(enough, context.now);
         let session = self.connection.id;
-        if let Some(core) = favourite
+        if let Some(Favourite { core, rate }) = favourite
             && core != session.core
             && !self.blocked
         {
             self.moving.attempts += 1;
             self.moving.stage = Stage::Asked;
-            context
-                .outbox
-                .to(core)
-                .to_host
-                .push(ToHost::Keep { session });
+            context.outbox.to(core).to_host.push(ToHost::Keep {
+                session,
+                load: context.load,
+                // Given out here until now, and there taken in: it is both there from now on.
+                brings: 2 * rate,
+            });
         }
     }
 
@@ -258,18 +276,44 @@ mod tests {
     const HERE: CoreId = CoreId(0);
     const THERE: CoreId = CoreId(3);
 
+    fn favourite(traffic: &mut Traffic, enough: u64) -> Option<CoreId> {
+        let favourite = traffic.take_favourite(enough, Time(1));
+        favourite.map(|favourite| favourite.core)
+    }
+
     #[test]
     fn a_core_is_favoured_that_has_three_quarters_of_enough_messages() {
         let mut traffic = Traffic::default();
         traffic.count(THERE, 74);
-        assert_eq!(traffic.take_favourite(75), None, "too few");
+        assert_eq!(favourite(&mut traffic, 75), None, "too few");
         traffic.count(HERE, 25);
-        assert_eq!(traffic.take_favourite(99), None, "74 of 99");
+        assert_eq!(favourite(&mut traffic, 99), None, "74 of 99");
         traffic.count(THERE, 75);
-        assert_eq!(traffic.take_favourite(75), Some(THERE), "counted anew");
+        assert_eq!(favourite(&mut traffic, 75), Some(THERE), "counted anew");
         traffic.count(HERE, 25);
         traffic.count(THERE, 75);
-        assert_eq!(traffic.take_favourite(100), Some(THERE));
-        assert_eq!(traffic.take_favourite(1), None, "counted anew");
+        assert_eq!(favourite(&mut traffic, 100), Some(THERE));
+        assert_eq!(favourite(&mut traffic, 1), None, "counted anew");
+    }
+
+    #[test]
+    fn how_fast_it_was_is_counted_from_the_first_message() {
+        let mut traffic = Traffic::default();
+        let mut now = Time(1) + 100 * limits::LOAD_INTERVAL;
+        assert_eq!(traffic.take_favourite(10, now), None);
+        now = now + 4 * limits::LOAD_INTERVAL;
+        traffic.count(THERE, 20);
+        let (core, rate) = (THERE, 5);
+        assert_eq!(
+            traffic.take_favourite(10, now),
+            Some(Favourite { core, rate })
+        );
+        traffic.count(THERE, 20);
+        let rate = 20 * SHORTEST;
+        assert_eq!(
+            traffic.take_favourite(10, now),
+            Some(Favourite { core, rate }),
+            "no time at all"
+        );
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Plan {
     pub(crate) pipelines: bool,
     /// The most deliveries a consumer may hold; 0 is any number.
     pub(crate) prefetch: u16,
-    /// Messages after which a session may move to another core; 0 is never.
+    /// Messages after which a session may move to another core; 0 is never, and then queues are their declarers'.
     pub(crate) move_messages: u32,
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn recover(
     let settings = Arc::new(Settings {
         log_garbage_bytes: [0, 1 << 20, 4 << 20, 1 << 30][seed as usize % 4],
         move_messages,
+        spreads_queues: move_messages > 0,
         ..Settings::default()
     });
     let mut view = disk.view((0, LogName::Definitions));

@@ -3,7 +3,8 @@
 use amq_protocol::protocol::tx;
 
 use super::*;
-use crate::base::limits;
+use crate::base::{SessionId, limits};
+use crate::mail::ToHost;
 
 /// Messages before a session is asked whose queues it uses.
 const FEW: u32 = 10;
@@ -11,6 +12,7 @@ const FEW: u32 = 10;
 fn restless(cores: u16, seed: u64) -> World {
     let settings = Settings {
         move_messages: FEW,
+        spreads_queues: false,
         ..Settings::default()
     };
     World::with_settings(cores, seed, settings)
@@ -446,4 +448,37 @@ fn a_queue_that_is_deleted_while_its_consumer_is_under_way_cancels_it() {
             "seed {seed}"
         );
     }
+}
+
+#[test]
+fn a_core_that_has_much_to_do_takes_nobody_in_from_one_that_has_little() {
+    let mut world = restless(2, 9);
+    world.owner(0, "q");
+    let publisher = world.client(1);
+    world.run();
+    let busy = Mail {
+        to_host: vec![ToHost::Keep {
+            session: SessionId {
+                core: CoreId(1),
+                index: u32::MAX,
+                generation: 1,
+            },
+            load: 0,
+            brings: 2 * limits::LOAD_FREE,
+        }],
+        ..Mail::default()
+    };
+    // The first that asks is still let in, and doesn't come.
+    world
+        .rings
+        .entry((1, 0))
+        .or_default()
+        .push_back(Box::new(busy));
+    world.run();
+    assert_eq!(world.cores[0].session_count(), 1, "its place is free again");
+    for number in 0..2 * FEW {
+        world.publish(publisher, "q", &body(number));
+    }
+    world.run();
+    assert_eq!(world.core_of(publisher), 1);
 }
