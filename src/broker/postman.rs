@@ -65,55 +65,63 @@ impl Core {
                         self.sessions.mark_dirty(SessionIndex(id.index));
                     }
                 }
-                ToSession::Confirmed {
-                    session,
-                    channel,
-                    upto,
-                } => self.tell(now, session, |session, _| {
-                    session.confirmed(from, channel, upto);
-                }),
-                ToSession::Refused {
-                    session,
-                    channel,
-                    number,
-                } => self.tell(now, session, |session, _| session.refused(channel, number)),
-                ToSession::Answer {
-                    session,
-                    channel,
-                    answer,
-                } => self.tell(now, session, |session, context| {
-                    session.answered(channel, *answer, context);
-                }),
-                ToSession::Hungry {
-                    session,
-                    channel,
-                    consumer,
-                } => self.tell(now, session, |session, context| {
-                    session.hungry(channel, consumer, context);
-                }),
-                ToSession::Surrender {
-                    session,
-                    channel,
-                    consumer,
-                    credits,
-                } => self.tell(now, session, |session, context| {
-                    session.surrendered(channel, consumer, credits, context);
-                }),
-                ToSession::ConsumerCancelled {
-                    session,
-                    channel,
-                    consumer,
-                } => self.tell(now, session, |session, _| {
-                    session.consumer_cancelled(channel, consumer);
-                }),
-                ToSession::Invited { session, place } => self.invite(now, session, place),
-                ToSession::Rebound { session } => self.rebound(session),
-                ToSession::Ease { session, how } => {
-                    self.tell(now, session, |session, _| session.ease(how, now));
-                }
+                other => self.hand_to_session(now, from, other),
             }
         }
         batch.restore_records(records);
+    }
+
+    /// Everything that isn't a delivery.
+    fn hand_to_session(&mut self, now: Time, from: CoreId, record: ToSession) {
+        match record {
+            ToSession::Deliver(_) => {}
+            ToSession::Confirmed {
+                session,
+                channel,
+                upto,
+            } => self.tell(now, session, |session, _| {
+                session.confirmed(from, channel, upto);
+            }),
+            ToSession::Refused {
+                session,
+                channel,
+                number,
+            } => self.tell(now, session, |session, _| session.refused(channel, number)),
+            ToSession::Answer {
+                session,
+                channel,
+                answer,
+            } => self.tell(now, session, |session, context| {
+                session.answered(channel, *answer, context);
+            }),
+            ToSession::Hungry {
+                session,
+                channel,
+                consumer,
+            } => self.tell(now, session, |session, context| {
+                session.hungry(channel, consumer, context);
+            }),
+            ToSession::Surrender {
+                session,
+                channel,
+                consumer,
+                credits,
+            } => self.tell(now, session, |session, context| {
+                session.surrendered(channel, consumer, credits, context);
+            }),
+            ToSession::ConsumerCancelled {
+                session,
+                channel,
+                consumer,
+            } => self.tell(now, session, |session, _| {
+                session.consumer_cancelled(channel, consumer);
+            }),
+            ToSession::Invited { session, place } => self.invite(now, session, place),
+            ToSession::Rebound { session } => self.rebound(session),
+            ToSession::Ease { session, how } => {
+                self.tell(now, session, |session, _| session.ease(how, now));
+            }
+        }
     }
 
     pub(super) fn tell(
