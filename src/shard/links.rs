@@ -284,6 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_moves_takes_its_window_along_and_what_is_on_its_way() {
+        let mut links = Links::default();
+        let (from, to) = (session(3, 1), session(9, 4));
+        exhausts(&mut links, from);
+        let (widened, queue) = (
+            links.widened,
+            QueueId {
+                index: 5,
+                generation: 2,
+            },
+        );
+        let link = links.link(from);
+        (link.messages, link.bytes, link.sent) = (7, -20, 2);
+        link.departing.push_back((1, queue, 33));
+        link.waiting.push((queue, 8));
+        links.rebind(from, to);
+        let link = links.link(to);
+        assert_eq!((link.messages, link.bytes, link.sent), (7, -20, 2));
+        assert_eq!(links.next_departed(to, 1), None, "the first was another");
+        assert_eq!(links.next_departed(to, 2), Some((queue, 33)));
+        assert_eq!(links.give_back(to, 2, 20), [(queue, 8)]);
+        links.forget(to);
+        assert!(widened > 0 && links.widened == 0);
+        assert_eq!(links.next_departed(from, u32::MAX), None);
+    }
+
+    #[test]
     fn all_windows_together_are_widened_up_to_a_limit_and_what_a_session_leaves_another_gets() {
         let mut links = Links::default();
         for _ in 0..10 {

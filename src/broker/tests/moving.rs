@@ -309,6 +309,14 @@ fn exclusive_queues_stay_their_owners_wherever_that_is() {
         }
         world.run();
         assert_eq!(world.core_of(owner), 1, "seed {seed}");
+        // One that it declares there is its own as well.
+        let late = AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
+            queue: "late".into(),
+            exclusive: true,
+            ..queue::Declare::default()
+        }));
+        world.call(owner, &late);
+        world.call(owner, &late);
         world.call(owner, &consume("mine"));
         world.publish(other, "mine", &body(7));
         world.run();
