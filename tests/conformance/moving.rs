@@ -47,7 +47,9 @@ impl Flow {
         let owner = broker.connect();
         let home = core_of(&owner);
         let queue = broker.name("flow");
-        owner.channel().queue(&queue);
+        owner
+            .channel()
+            .declare_queue(&queue, |declare| declare.durable = true);
         Self {
             owner,
             home,
@@ -62,7 +64,10 @@ impl Flow {
         let first = self.published + 1;
         self.published += PORTION;
         for number in first..=self.published {
-            publisher.publish("", &self.queue, &number.to_string());
+            // Its confirm waits for the disk, so that some are always under way.
+            let persistent = basic::AMQPProperties::default().with_delivery_mode(2);
+            let (properties, text) = (wire::properties(&persistent), number.to_string());
+            publisher.publish_content("", &self.queue, &properties, text.as_bytes());
         }
         publisher.confirmed(first..=self.published);
         for number in first..=self.published {
