@@ -63,6 +63,27 @@ pub const CONSUMER_TIMEOUT_MS_MAX: u64 = 315_360_000_000;
 /// Notes that a channel keeps of when it was delivered what, for each timeout of its consumers: as many
 /// parts of the timeout are the most by which it is late, a second for half an hour.
 pub const CONSUMER_TIMEOUT_NOTES_MAX: u32 = 2048;
+/// Messages that a session exchanges with queues before it is asked whose they are: a move costs about as much
+/// as some hundred messages that cross, and few connections send as many by accident.
+pub const MOVE_MESSAGES_MIN: u32 = 4096;
+/// Each move, or attempt at one, doubles that for the session so often: one whose queues change all the time
+/// moves once in four million messages.
+pub const MOVE_DOUBLINGS_MAX: u32 = 10;
+/// How long a session that is to move isn't read for what it has under way: a commit takes some milliseconds. One
+/// that waits for longer stays where it is.
+pub const MOVE_STOP_MAX: Duration = Duration::from_millis(100);
+/// For so long it is counted what a core has to do, and for as long remembered: long beside a turn, short beside
+/// what a client calls a moment.
+pub const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+/// Messages taken in or given out in such a time by a core that surely has room: a tenth of what one can do.
+pub const LOAD_FREE: u64 = 200_000;
+/// Queues by which another core must still be behind its declarer's when it has got a new one: two that are
+/// used together aren't torn apart.
+pub const QUEUES_APART: usize = 1;
+/// Consumers of a session that moves: their queues learn of it in one turn.
+pub const MOVE_CONSUMERS_MAX: usize = 1000;
+/// Sessions that have left one core for another and lie in their ring; more wait at the core they leave.
+pub const RING_TRAVELLERS: usize = 8;
 /// Bytes of publishes and acks that a transaction may hold before it is refused.
 pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Steps of a job whose size grows with a queue (purge, requeue) that one turn takes.

@@ -25,6 +25,13 @@ pub struct Settings {
     /// Dead bytes that a log may hold beyond as many as are alive, as [`limits::LOG_GARBAGE_BYTES`]. No
     /// key of the configuration sets it; the simulator has less room.
     pub log_garbage_bytes: u64,
+    /// Messages that a session exchanges with queues before it may move to their core, as
+    /// [`limits::MOVE_MESSAGES_MIN`]; 0 keeps every session where it is. No key of the configuration sets it;
+    /// in the simulator sessions move sooner.
+    pub move_messages: u32,
+    /// Whether a new queue may live on another core than its declarer's, where there is less to do. No key of the
+    /// configuration sets it; most of the simulator's clients declare where they are.
+    pub spreads_queues: bool,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
     /// Limits of vhosts that have none of their own; the first that matches counts.
@@ -45,6 +52,8 @@ impl Default for Settings {
             consumer_timeout: None,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
+            move_messages: limits::MOVE_MESSAGES_MIN,
+            spreads_queues: true,
             vhosts: vec![Name::from("/")],
             default_limits: Vec::new(),
             users: vec![User {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use super::attendance::Attendance;
 use super::definition_log::DefinitionLog;
+use super::placement::Placement;
 use crate::amqp::error::ConnectionError;
 use crate::base::{CoreId, Lsn, Name, QueueId, SessionId};
 use crate::mail::{self, NumberedChange, Outbox, ToSession};
@@ -36,6 +37,7 @@ pub(super) struct Catalog {
     applied: Vec<u64>,
     /// Answers that wait for changes to be carried out, in their order.
     waiting: VecDeque<Waiting>,
+    placement: Placement,
 }
 
 /// Changes that are yet to be told to the cores.
@@ -67,8 +69,15 @@ enum Asker {
 
 impl Catalog {
     /// The catalog of a topology as every core begins with it.
-    pub(super) fn new(cores: u16, seed: u64, topology: Topology, log: DefinitionLog) -> Self {
+    pub(super) fn new(
+        cores: u16,
+        spreads_queues: bool,
+        seed: u64,
+        topology: Topology,
+        log: DefinitionLog,
+    ) -> Self {
         Self {
+            placement: Placement::new(cores, spreads_queues, &topology),
             names: NameSource::new(seed),
             topology,
             log,
@@ -130,15 +139,21 @@ impl Catalog {
     }
 
     /// Such a session has gone.
-    pub(super) fn leave(&mut self, session: SessionId, outbox: &mut Outbox) {
-        self.attendance.leave(session);
+    pub(super) fn leave(&mut self, session: SessionId, entered: SessionId, outbox: &mut Outbox) {
+        self.attendance.leave(entered);
         send(session, 0, mail::Answer::Done, outbox);
     }
 
     /// Such a session wants to open a channel.
-    pub(super) fn open_channel(&mut self, session: SessionId, channel: u16, outbox: &mut Outbox) {
+    pub(super) fn open_channel(
+        &mut self,
+        session: SessionId,
+        entered: SessionId,
+        channel: u16,
+        outbox: &mut Outbox,
+    ) {
         let access = self.topology.access();
-        let result = self.attendance.open_channel(session, access);
+        let result = self.attendance.open_channel(entered, access);
         send(session, channel, allowed(result), outbox);
     }
 
@@ -181,10 +196,19 @@ impl Catalog {
         outbox: &mut Outbox,
     ) {
         for change in &mut changes {
-            if let Change::CreateQueue { definition, .. } = change
-                && definition.durable
-            {
-                definition.incarnation = self.log.next_incarnation();
+            match change {
+                Change::CreateQueue { definition, .. } => {
+                    self.placement.place(definition);
+                    if definition.durable {
+                        definition.incarnation = self.log.next_incarnation();
+                    }
+                }
+                Change::DeleteQueue { id } => {
+                    if let Some(found) = self.topology.queue(*id) {
+                        self.placement.deleted(found.owner);
+                    }
+                }
+                _ => {}
             }
             if let Some(record) = DefinitionRecord::of(change, &self.topology) {
                 self.log.append(&record);
@@ -232,14 +256,15 @@ impl Catalog {
         self.log.next_commit(&self.topology, now)
     }
 
-    /// A core has carried out a change.
+    /// A core has carried out a change, and tells what it has to do.
     pub(super) fn applied(
         &mut self,
         core: CoreId,
         number: u64,
-        messages_deleted: u64,
+        (messages_deleted, load): (u64, u64),
         outbox: &mut Outbox,
     ) {
+        self.placement.told(core, load);
         self.applied[core.index()] = number;
         if messages_deleted > 0 {
             let mut concerned = self.waiting.iter_mut();

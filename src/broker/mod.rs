@@ -7,15 +7,19 @@
 //! deliver_mail / receive / disconnected / expire      inputs, each run to completion
 //! settle                                              own mail, until none is left
 //! take_mail per peer, next_dirty + output per socket  outputs, once a turn
+//! next_traveller                                      sessions that move to another core
 //! ```
 
 mod attendance;
 mod catalog;
 mod definition_log;
+mod load;
 mod logins;
+mod placement;
 mod postman;
 mod sessions;
 mod storage;
+mod travellers;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +28,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use catalog::Catalog;
+use load::Load;
 use postman::Unreported;
 use sessions::Sessions;
 
@@ -36,6 +41,7 @@ use crate::shard::{Shard, ShardContext};
 
 pub use self::definition_log::RecoveredDefinitions;
 pub use self::storage::Stored;
+pub use self::travellers::Traveller;
 pub use crate::session::SocketFate;
 
 /// A place in the core's table of sessions, valid from [`Core::connect`] until the runtime has called
@@ -54,6 +60,8 @@ pub struct Core {
     sessions: Sessions,
     /// Passwords that are to be checked beside the core, and for whom.
     password_checks: VecDeque<(SessionId, PasswordCheck)>,
+    /// Sessions that are to be taken to other cores.
+    leaving: Vec<SessionIndex>,
     scratch: Scratch,
     notices: Notices,
     alarms: Alarms,
@@ -65,6 +73,11 @@ pub struct Core {
     spare: Option<Box<Mail>>,
     /// The time of the last input.
     now: Time,
+    load: Load,
+    /// That of late, as of the last mail.
+    recent_load: u64,
+    /// Every client has been told that the broker goes.
+    is_stopping: bool,
     /// The output of a session that isn't there.
     nobody: Output,
 }
@@ -89,6 +102,7 @@ impl Core {
             catalog,
             sessions: Sessions::new(core),
             password_checks: VecDeque::new(),
+            leaving: Vec::new(),
             scratch: Scratch::default(),
             notices,
             alarms: Alarms::default(),
@@ -97,6 +111,9 @@ impl Core {
             unreported: VecDeque::new(),
             spare: None,
             now: Time::default(),
+            load: Load::default(),
+            recent_load: 0,
+            is_stopping: false,
             nobody: Output::default(),
             settings,
         }
@@ -163,6 +180,11 @@ impl Core {
 
     /// The socket is gone (closed by the peer, by an error, or as [`SocketFate`] asked).
     pub fn disconnected(&mut self, now: Time, session: SessionIndex) {
+        if self.is_leaving(session) {
+            // The core that it moves to tells it.
+            self.sessions.socket_is_gone(session);
+            return;
+        }
         self.with_session(now, session, |session, context| {
             session.disconnected(context);
         });
@@ -194,6 +216,7 @@ impl Core {
             }
             let spare = self.spare.take().unwrap_or_default();
             let mut mail = self.outbox.take(self.id, spare);
+            self.load.count(mail.messages());
             self.handle_mail(now, self.id, &mut mail);
             self.spare = Some(mail);
         }
@@ -206,7 +229,12 @@ impl Core {
         peer: CoreId,
         spare: impl FnOnce() -> Box<Mail>,
     ) -> Option<Box<Mail>> {
-        (peer != self.id && self.outbox.has_mail(peer)).then(|| self.outbox.take(peer, spare()))
+        if peer == self.id || !self.outbox.has_mail(peer) {
+            return None;
+        }
+        let mail = self.outbox.take(peer, spare());
+        self.load.count(mail.messages());
+        Some(mail)
     }
 
     /// The next session whose output or fate may have changed since it was last named here.
@@ -286,6 +314,7 @@ impl Core {
 
     /// Tells every client 320 CONNECTION_FORCED. Done when [`Core::session_count`] is 0.
     pub fn shut_down(&mut self, now: Time) {
+        self.is_stopping = true;
         for index in self.sessions.indices() {
             self.with_session(now, index, |session, context| session.shut_down(context));
         }
@@ -331,6 +360,7 @@ impl Core {
             alarms: self.alarms,
             scratch: &mut self.scratch,
             password_checks: &mut self.password_checks,
+            load: self.recent_load,
         };
         act(session, &mut context);
         if let Some(deadline) = session.take_new_deadline() {

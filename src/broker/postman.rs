@@ -20,11 +20,16 @@ impl Core {
     /// Handles a mail from any core, this one included, and leaves it empty.
     pub(super) fn handle_mail(&mut self, now: Time, from: CoreId, mail: &mut Mail) {
         self.shard.set_time(now, self.clock);
+        self.recent_load = self.load.recent(now);
+        self.load.count(mail.messages());
         for change in mail.to_replica.drain(..) {
             self.carry_out(&change);
         }
         for record in mail.to_catalog.drain(..) {
             self.hand_to_catalog(record);
+        }
+        for word in mail.to_host.drain(..) {
+            self.host(word);
         }
         if !mail.to_shard.is_empty() {
             let mut context = ShardContext {
@@ -40,8 +45,16 @@ impl Core {
         mail.clear();
     }
 
-    fn hand_to_sessions(&mut self, now: Time, from: CoreId, batch: &mut Batch<ToSession>) {
+    pub(super) fn hand_to_sessions(
+        &mut self,
+        now: Time,
+        from: CoreId,
+        batch: &mut Batch<ToSession>,
+    ) {
         let mut records = batch.take_records();
+        if self.sessions.keeps_any() {
+            self.hold_early(from, &mut records, batch);
+        }
         for record in records.drain(..) {
             match record {
                 ToSession::Deliver(deliver) => {
@@ -52,73 +65,89 @@ impl Core {
                         self.sessions.mark_dirty(SessionIndex(id.index));
                     }
                 }
-                ToSession::Confirmed {
-                    session,
-                    channel,
-                    upto,
-                } => self.tell(now, session, |session, _| {
-                    session.confirmed(from, channel, upto);
-                }),
-                ToSession::Refused {
-                    session,
-                    channel,
-                    number,
-                } => self.tell(now, session, |session, _| session.refused(channel, number)),
-                ToSession::Held {
-                    session,
-                    channel,
-                    number,
-                } => self.tell(now, session, |session, _| session.held(channel, number)),
-                ToSession::Released {
-                    session,
-                    channel,
-                    number,
-                } => self.tell(now, session, |session, _| session.released(channel, number)),
-                ToSession::Returned {
-                    session,
-                    channel,
-                    message,
-                } => {
-                    let message = batch.message(&message);
-                    self.tell(now, session, |session, _| {
-                        session.returned(channel, &message)
-                    });
-                }
-                ToSession::Answer {
-                    session,
-                    channel,
-                    answer,
-                } => self.tell(now, session, |session, context| {
-                    session.answered(channel, *answer, context);
-                }),
-                ToSession::Hungry {
-                    session,
-                    channel,
-                    consumer,
-                } => self.tell(now, session, |session, context| {
-                    session.hungry(channel, consumer, context);
-                }),
-                ToSession::Surrender {
-                    session,
-                    channel,
-                    consumer,
-                    credits,
-                } => self.tell(now, session, |session, context| {
-                    session.surrendered(channel, consumer, credits, context);
-                }),
-                ToSession::ConsumerCancelled {
-                    session,
-                    channel,
-                    consumer,
-                } => self.tell(now, session, |session, _| {
-                    session.consumer_cancelled(channel, consumer);
-                }),
-                ToSession::Ease { session, how } => {
-                    self.tell(now, session, |session, _| session.ease(how, now));
-                }
+                other => self.hand_to_session(now, from, other, batch),
             }
         }
         batch.restore_records(records);
+    }
+
+    /// Everything that isn't a delivery.
+    fn hand_to_session(
+        &mut self,
+        now: Time,
+        from: CoreId,
+        record: ToSession,
+        batch: &Batch<ToSession>,
+    ) {
+        match record {
+            ToSession::Deliver(_) => {}
+            ToSession::Confirmed {
+                session,
+                channel,
+                upto,
+            } => self.tell(now, session, |session, _| {
+                session.confirmed(from, channel, upto);
+            }),
+            ToSession::Refused {
+                session,
+                channel,
+                number,
+            } => self.tell(now, session, |session, _| session.refused(channel, number)),
+            ToSession::Held {
+                session,
+                channel,
+                number,
+            } => self.tell(now, session, |session, _| session.held(channel, number)),
+            ToSession::Released {
+                session,
+                channel,
+                number,
+            } => self.tell(now, session, |session, _| session.released(channel, number)),
+            ToSession::Returned {
+                session,
+                channel,
+                message,
+            } => {
+                let message = batch.message(&message);
+                self.tell(now, session, |session, _| {
+                    session.returned(channel, &message)
+                });
+            }
+            ToSession::Answer {
+                session,
+                channel,
+                answer,
+            } => self.tell(now, session, |session, context| {
+                session.answered(channel, *answer, context);
+            }),
+            ToSession::Hungry {
+                session,
+                channel,
+                consumer,
+            } => self.tell(now, session, |session, context| {
+                session.hungry(channel, consumer, context);
+            }),
+            ToSession::Surrender {
+                session,
+                channel,
+                consumer,
+                credits,
+            } => self.tell(now, session, |session, context| {
+                session.surrendered(channel, consumer, credits, context);
+            }),
+            ToSession::ConsumerCancelled {
+                session,
+                channel,
+                consumer,
+            } => self.tell(now, session, |session, _| {
+                session.consumer_cancelled(channel, consumer);
+            }),
+            ToSession::Invited { session, place } => self.invite(now, session, place),
+            ToSession::Rebound { session } => self.rebound(session),
+            ToSession::Ease { session, how } => {
+                self.tell(now, session, |session, _| session.ease(how, now));
+            }
+        }
     }
 
     pub(super) fn tell(
@@ -149,11 +178,13 @@ impl Core {
                 user,
                 vhost,
             } => catalog.enter(session, user, vhost, outbox),
-            ToCatalog::Leave { session } => catalog.leave(session, outbox),
-            ToCatalog::OpenChannel { session, channel } => {
-                catalog.open_channel(session, channel, outbox);
-            }
-            ToCatalog::CloseChannel { session } => catalog.attendance.close_channel(session),
+            ToCatalog::Leave { session, entered } => catalog.leave(session, entered, outbox),
+            ToCatalog::OpenChannel {
+                session,
+                entered,
+                channel,
+            } => catalog.open_channel(session, entered, channel, outbox),
+            ToCatalog::CloseChannel { entered } => catalog.attendance.close_channel(entered),
             ToCatalog::DeleteQueue {
                 owner,
                 queue,
@@ -164,7 +195,8 @@ impl Core {
                 core,
                 number,
                 messages_deleted,
-            } => catalog.applied(core, number, messages_deleted, outbox),
+                load,
+            } => catalog.applied(core, number, (messages_deleted, load), outbox),
         }
     }
 
@@ -237,7 +269,7 @@ impl Core {
     /// Tells the catalog which changes have been carried out, in their order. Whoever bound a queue to an
     /// exchange with a history finds it there when it hears that the queue is bound.
     fn report_changes(&mut self) {
-        let (shard, core) = (&self.shard, self.id);
+        let (shard, core, load) = (&self.shard, self.id, self.recent_load);
         while let Some(change) = self
             .unreported
             .pop_front_if(|change| shard.is_history_settled(change.copies_upto))
@@ -249,6 +281,7 @@ impl Core {
                     core,
                     number: change.number,
                     messages_deleted: change.messages_deleted,
+                    load,
                 });
         }
     }

@@ -3,6 +3,7 @@
 
 use super::SessionIndex;
 use crate::base::{CoreId, SessionId, Time, limits};
+use crate::mail::{Batch, ToSession};
 use crate::session::Session;
 
 /// All sessions of a core.
@@ -14,7 +15,12 @@ pub(super) struct Sessions {
     dirty: Vec<SessionIndex>,
     /// Policies have changed: the first one that doesn't know it yet.
     to_review: Option<usize>,
+    /// Places that are kept for sessions of other cores.
+    kept: usize,
 }
+
+/// Mail for a session that has not yet come, by the core that sent it.
+pub(super) type Early = Vec<(CoreId, Batch<ToSession>)>;
 
 #[derive(Default)]
 struct Place {
@@ -23,6 +29,8 @@ struct Place {
     is_dirty: bool,
     due: Time,
     socket_is_gone: bool,
+    /// The place is kept for a session that moves here.
+    early: Option<Box<Early>>,
 }
 
 impl Sessions {
@@ -33,6 +41,7 @@ impl Sessions {
             vacant: Vec::new(),
             dirty: Vec::new(),
             to_review: None,
+            kept: 0,
         }
     }
 
@@ -41,6 +50,12 @@ impl Sessions {
     }
 
     pub(super) fn add(&mut self, make: impl FnOnce(SessionId) -> Session) -> SessionIndex {
+        let id = self.take_place();
+        self.places[id.index as usize].session = Some(Box::new(make(id)));
+        SessionIndex(id.index)
+    }
+
+    fn take_place(&mut self) -> SessionId {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             self.places.len() as u32 - 1
@@ -49,12 +64,66 @@ impl Sessions {
         // From 1 up: shards take generation 0 for nobody.
         place.generation = place.generation.wrapping_add(1).max(1);
         place.socket_is_gone = false;
-        place.session = Some(Box::new(make(SessionId {
+        SessionId {
             core: self.core,
             index,
             generation: place.generation,
-        })));
-        SessionIndex(index)
+        }
+    }
+
+    /// A place for a session of another core that is to move here.
+    pub(super) fn keep(&mut self) -> SessionId {
+        let id = self.take_place();
+        self.places[id.index as usize].early = Some(Box::default());
+        self.kept += 1;
+        id
+    }
+
+    /// The session doesn't come. It has told nobody of this place.
+    pub(super) fn release(&mut self, id: SessionId) {
+        if self.take_early(id).is_some() {
+            self.vacant.push(id.index);
+        }
+    }
+
+    /// A session has come to the place that was kept for it; the mail that was there before it.
+    pub(super) fn seat(&mut self, id: SessionId, session: Box<Session>) -> Early {
+        let early = self.take_early(id);
+        self.places[id.index as usize].session = Some(session);
+        early.expect("a session moves to a place that was kept for it")
+    }
+
+    fn take_early(&mut self, id: SessionId) -> Option<Early> {
+        let place = self.places.get_mut(id.index as usize)?;
+        let early = place.early.take_if(|_| place.generation == id.generation)?;
+        self.kept -= 1;
+        Some(*early)
+    }
+
+    /// Whether places are kept.
+    pub(super) fn keeps_any(&self) -> bool {
+        self.kept > 0
+    }
+
+    /// What came from `core` for a session that is yet to come; none if there is no such session.
+    pub(super) fn early(&mut self, id: SessionId, core: CoreId) -> Option<&mut Batch<ToSession>> {
+        let place = self.places.get_mut(id.index as usize)?;
+        let early = place.early.as_mut()?;
+        if place.generation != id.generation {
+            return None;
+        }
+        if !early.iter().any(|(from, _)| *from == core) {
+            early.push((core, Batch::default()));
+        }
+        let found = early.iter_mut().find(|(from, _)| *from == core);
+        found.map(|(_, batch)| batch)
+    }
+
+    /// Takes a session away that has left for another core, with its place.
+    pub(super) fn take(&mut self, index: SessionIndex) -> Option<Box<Session>> {
+        let session = self.places.get_mut(index.0 as usize)?.session.take()?;
+        self.vacant.push(index.0);
+        Some(session)
     }
 
     #[inline]

@@ -67,7 +67,7 @@ impl<'a> Stored<'a> {
                 notices.add(|| line);
             }
             let log = DefinitionLog::resume(log, seed);
-            Catalog::new(cores, seed, restored().0, log)
+            Catalog::new(cores, settings.spreads_queues, seed, restored().0, log)
         });
         (topology, shard, catalog)
     }

@@ -2,6 +2,7 @@
 //! which core runs next, which ring delivers, and how the bytes are cut.
 
 mod alarm;
+mod moving;
 mod policies;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -32,12 +33,21 @@ struct World {
     /// Mail under way, by sender and receiver.
     rings: BTreeMap<(usize, usize), VecDeque<Box<Mail>>>,
     clients: Vec<Client>,
+    /// Sessions under way to another core, each with its client.
+    travellers: Vec<(usize, Traveller)>,
     dice: u64,
 }
 
+/// Where the session of a client is that is under way.
+const NOWHERE: usize = usize::MAX;
+
 impl World {
     fn new(cores: u16, seed: u64) -> Self {
-        let settings = Arc::new(Settings::default());
+        Self::with_settings(cores, seed, Settings::default())
+    }
+
+    fn with_settings(cores: u16, seed: u64, settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         Self {
             cores: (0..cores)
                 .map(|core| {
@@ -48,6 +58,7 @@ impl World {
                 .collect(),
             rings: BTreeMap::new(),
             clients: Vec::new(),
+            travellers: Vec::new(),
             dice: seed | 1,
         }
     }
@@ -130,6 +141,9 @@ impl World {
         let Client { core, session, .. } = self.clients[client];
         self.clients[client].is_closed = true;
         self.clients[client].unsent.clear();
+        if core == NOWHERE {
+            return;
+        }
         self.cores[core].disconnected(Time(1), session);
         self.turn(core);
     }
@@ -137,7 +151,20 @@ impl World {
     /// Whether the client's connection isn't read.
     fn is_blocked(&self, client: usize) -> bool {
         let Client { core, session, .. } = self.clients[client];
-        self.cores[core].is_blocked(session)
+        core == NOWHERE || self.cores[core].read_budget(session) == 0
+    }
+
+    /// A session comes to the core that it moves to.
+    fn arrive(&mut self, number: usize) {
+        let (client, traveller) = self.travellers.swap_remove(number);
+        let core = traveller.core().index();
+        let session = self.cores[core].arrive(Time(1), traveller);
+        let client = &mut self.clients[client];
+        (client.core, client.session) = (core, session);
+        if client.is_closed {
+            self.cores[core].disconnected(Time(1), session);
+        }
+        self.turn(core);
     }
 
     /// One random step; false if nothing is left to be done anywhere.
@@ -151,7 +178,7 @@ impl World {
         let talkers: Vec<_> = (0..self.clients.len())
             .filter(|client| !self.clients[*client].unsent.is_empty() && !self.is_blocked(*client))
             .collect();
-        let choices = rings.len() + talkers.len();
+        let choices = rings.len() + talkers.len() + self.travellers.len();
         if choices == 0 {
             let busy: Vec<_> = (0..self.cores.len())
                 .filter(|core| self.cores[*core].has_work())
@@ -171,6 +198,8 @@ impl World {
             self.cores[to].deliver_mail(Time(1), CoreId(from as u16), &mut mail);
             assert!(mail.is_empty());
             self.turn(to);
+        } else if choice >= rings.len() + talkers.len() {
+            self.arrive(choice - rings.len() - talkers.len());
         } else {
             let client = talkers[choice - rings.len()];
             let count = 1 + self.roll(200);
@@ -217,6 +246,17 @@ impl World {
                 client.is_closed = true;
                 core.disconnected(Time(1), session);
             }
+        }
+        while let Some((session, traveller)) = self.cores[index].next_traveller() {
+            let is_it = |one: &Client| one.core == index && one.session == session;
+            let living = self
+                .clients
+                .iter()
+                .position(|one| is_it(one) && !one.is_closed);
+            let client = living.or_else(|| self.clients.iter().rposition(is_it));
+            let client = client.expect("sessions here have clients");
+            self.clients[client].core = NOWHERE;
+            self.travellers.push((client, traveller));
         }
         for peer in 0..self.cores.len() {
             let mail = self.cores[index].take_mail(CoreId(peer as u16), Box::default);

@@ -20,6 +20,7 @@ mod batch;
 mod confirms;
 mod outbox;
 mod to_catalog;
+mod to_host;
 mod to_session;
 mod to_shard;
 
@@ -28,8 +29,9 @@ pub use batch::{Batch, MessageSpan, Span};
 pub use confirms::{Confirms, Verdict};
 pub use outbox::Outbox;
 pub use to_catalog::{NumberedChange, ToCatalog};
+pub use to_host::ToHost;
 pub use to_session::{Answer, Deliver, Ease, Got, NO_SLOT, ToSession};
-pub use to_shard::{Consume, Outcome, Publish, Publisher, Settle, ToShard};
+pub use to_shard::{Consume, Outcome, Publish, Publisher, Rebind, Settle, ToShard};
 
 /// All that one core tells another in one turn.
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ pub struct Mail {
     pub to_session: Batch<ToSession>,
     /// For the catalog; the receiver is core 0.
     pub to_catalog: Vec<ToCatalog>,
+    /// For the table of the receiving core's connections.
+    pub to_host: Vec<ToHost>,
     /// From the catalog: changes of the topology, in order.
     pub to_replica: Vec<NumberedChange>,
 }
@@ -50,7 +54,13 @@ impl Mail {
         self.to_shard.is_empty()
             && self.to_session.is_empty()
             && self.to_catalog.is_empty()
+            && self.to_host.is_empty()
             && self.to_replica.is_empty()
+    }
+
+    /// Records for queues and connections.
+    pub fn messages(&self) -> usize {
+        self.to_shard.records().len() + self.to_session.records().len()
     }
 
     /// About how many bytes it holds.
@@ -63,6 +73,7 @@ impl Mail {
         self.to_shard.clear();
         self.to_session.clear();
         self.to_catalog.clear();
+        self.to_host.clear();
         self.to_replica.clear();
     }
 }

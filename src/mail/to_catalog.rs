@@ -31,18 +31,22 @@ pub enum ToCatalog {
     Leave {
         /// Which one.
         session: SessionId,
+        /// What it was called when it entered.
+        entered: SessionId,
     },
     /// Such a session wants to open a channel; answered to that channel.
     OpenChannel {
         /// Who asks.
         session: SessionId,
+        /// What it was called when it entered.
+        entered: SessionId,
         /// Which channel.
         channel: u16,
     },
     /// Such a session has closed a channel.
     CloseChannel {
-        /// Whose.
-        session: SessionId,
+        /// What it was called when it entered.
+        entered: SessionId,
     },
     /// The owner of a queue has frozen it and proposes to delete it.
     DeleteQueue {
@@ -64,6 +68,8 @@ pub enum ToCatalog {
         number: u64,
         /// How many ready messages went with queues that this core owned.
         messages_deleted: u64,
+        /// What the core has to do of late, in messages: for the choice of a core for the next queue.
+        load: u64,
     },
 }
 

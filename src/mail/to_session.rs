@@ -96,6 +96,18 @@ pub enum ToSession {
         /// The consumer, as the session numbers it.
         consumer: u32,
     },
+    /// The answer to [`Keep`](super::ToHost::Keep).
+    Invited {
+        /// The session that wants to move.
+        session: SessionId,
+        /// What it will be called there; none if it can't come.
+        place: Option<SessionId>,
+    },
+    /// The sending core has carried [`Rebind`](super::Rebind) out: it sends nothing more to the session here.
+    Rebound {
+        /// The session that moves.
+        session: SessionId,
+    },
     /// The session feeds a queue faster than its consumers, who do drain it, can follow: read less.
     Ease {
         /// The publisher.
@@ -103,6 +115,27 @@ pub enum ToSession {
         /// How much less.
         how: Ease,
     },
+}
+
+impl ToSession {
+    /// Whom it is for.
+    pub fn session(&self) -> SessionId {
+        match *self {
+            Self::Deliver(Deliver { session, .. })
+            | Self::Confirmed { session, .. }
+            | Self::Refused { session, .. }
+            | Self::Held { session, .. }
+            | Self::Released { session, .. }
+            | Self::Returned { session, .. }
+            | Self::Answer { session, .. }
+            | Self::Hungry { session, .. }
+            | Self::Surrender { session, .. }
+            | Self::ConsumerCancelled { session, .. }
+            | Self::Invited { session, .. }
+            | Self::Rebound { session }
+            | Self::Ease { session, .. } => session,
+        }
+    }
 }
 
 /// How much less a publisher should be read.

@@ -114,6 +114,9 @@ pub enum ToShard {
         /// On which channel.
         channel: u16,
     },
+    /// A session moves: whatever is for it from now on goes to its new core. Answered by
+    /// [`Rebound`](super::ToSession::Rebound).
+    Rebind(Box<Rebind>),
     /// All dead letters of the receiving core up to this confirm number that went to another are settled
     /// there.
     LettersSettled {
@@ -219,4 +222,15 @@ pub struct Consume {
     pub metered: bool,
     /// Whether it begins paused (`channel.flow`).
     pub paused: bool,
+}
+
+/// A session that moves.
+#[derive(Clone, Debug)]
+pub struct Rebind {
+    /// What it was called.
+    pub from: SessionId,
+    /// What it is called from now on.
+    pub to: SessionId,
+    /// Its consumers on the receiving core: the queue, and the number that the session gave it.
+    pub consumers: Vec<(QueueId, u32)>,
 }

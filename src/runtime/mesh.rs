@@ -1,9 +1,11 @@
-//! What the cores share: between each ordered pair a ring of batches and a ring of emptied ones for
-//! the way back, and for each core a bed, which says whether it sleeps, with a bell beside it.
+//! What the cores share: between each ordered pair a ring of batches, a ring of emptied ones for the way
+//! back, and a ring of sessions that move; and for each core a bed, which says whether it sleeps, with a
+//! bell beside it.
 //!
 //! ```text
 //!   core A  ── ring of mail ──────────────►  core B
 //!           ◄── ring of emptied batches ──
+//!           ── ring of sessions ──────────►
 //! ```
 //!
 //! A wake to a busy core costs both sides and helps nobody, so a core is woken only by the one who
@@ -24,7 +26,9 @@
 //! glommio's *latency ring*, and a completion there at the wrong moment makes glommio 0.9 park over a
 //! runnable task: `run_task_queues` leaves at once (`need_preempt`) and says that nothing was left to run.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
@@ -33,6 +37,7 @@ use crossbeam_utils::CachePadded;
 
 use super::ring::{Consumer, Producer, ring};
 use crate::base::{Alarms, CoreId, limits};
+use crate::broker::Traveller;
 use crate::mail::Mail;
 
 /// The rings and beds of `cores` cores: one set of links for each.
@@ -79,11 +84,17 @@ pub(crate) fn mesh(cores: u16) -> io::Result<(Arc<Beds>, Vec<Links>)> {
 fn lane() -> (Sending, Receiving) {
     let (mail, received) = ring(limits::RING_BATCHES);
     let (emptied, spare) = ring(limits::RING_BATCHES);
+    let (passages, arrivals) = ring(limits::RING_TRAVELLERS);
     (
-        Sending { mail, spare },
+        Sending {
+            mail,
+            spare,
+            passages,
+        },
         Receiving {
             mail: received,
             emptied,
+            arrivals,
         },
     )
 }
@@ -91,11 +102,20 @@ fn lane() -> (Sending, Receiving) {
 struct Sending {
     mail: Producer<Box<Mail>>,
     spare: Consumer<Box<Mail>>,
+    passages: Producer<Passage>,
 }
 
 struct Receiving {
     mail: Consumer<Box<Mail>>,
     emptied: Producer<Box<Mail>>,
+    arrivals: Consumer<Passage>,
+}
+
+/// A session that moves to another core.
+pub(crate) struct Passage {
+    pub(crate) traveller: Traveller,
+    /// Its socket, unless that was lost.
+    pub(crate) socket: Option<OwnedFd>,
 }
 
 /// All that a core has to do with the others.
@@ -126,7 +146,8 @@ impl Links {
 
     /// Whether the ring to some peer was full when last looked at.
     pub(crate) fn is_held_back(&self) -> bool {
-        self.peers.iter().any(|peer| peer.held_back)
+        let mut peers = self.peers.iter();
+        peers.any(|peer| peer.held_back || !peer.departing.is_empty())
     }
 
     /// What all cores see of each other.
@@ -147,19 +168,43 @@ impl Links {
         self.beds.rouse(peer.id);
     }
 
+    /// A session is to go to the core that it moves to.
+    pub(crate) fn depart(&mut self, passage: Passage) {
+        let core = passage.traveller.core();
+        let peer = self.peers.iter_mut().find(|peer| peer.id == core);
+        let peer = peer.expect("a session moves to another core of this broker");
+        peer.departing.push_back(passage);
+    }
+
+    /// Sends sessions off for which there is room in the rings. Whether there were any.
+    pub(crate) fn send_travellers(&mut self) -> bool {
+        let mut sent = false;
+        for peer in &mut self.peers {
+            while peer.sending.passages.has_room()
+                && let Some(passage) = peer.departing.pop_front()
+            {
+                let pushed = peer.sending.passages.push(passage);
+                assert!(pushed.is_ok(), "a session is sent only after has_room");
+                self.beds.rouse(peer.id);
+                sent = true;
+            }
+        }
+        sent
+    }
+
     /// Announces that this core sleeps from now on; false if there is a reason not to.
     pub(crate) fn fall_asleep(&mut self) -> bool {
         let sleeping = &self.beds.cores[self.core.index()].sleeping;
         sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let mail = self
+        let something = self
             .peers
             .iter_mut()
-            .any(|peer| !peer.receiving.mail.is_empty());
-        if mail {
+            .any(|peer| !peer.receiving.mail.is_empty() || !peer.receiving.arrivals.is_empty());
+        if something {
             sleeping.store(false, Ordering::Relaxed);
         }
-        !mail
+        !something
     }
 
     /// This core is awake, whoever woke it.
@@ -176,6 +221,8 @@ pub(crate) struct Peer {
     receiving: Receiving,
     /// Whether the ring to this peer was full when last looked at: its mail waits in the outbox.
     pub(crate) held_back: bool,
+    /// Sessions that wait for room in their ring.
+    departing: VecDeque<Passage>,
 }
 
 impl Peer {
@@ -185,6 +232,7 @@ impl Peer {
             sending,
             receiving,
             held_back: false,
+            departing: VecDeque::new(),
         }
     }
 
@@ -206,6 +254,11 @@ impl Peer {
     /// The oldest batch that the peer sent.
     pub(crate) fn receive(&mut self) -> Option<Box<Mail>> {
         self.receiving.mail.pop()
+    }
+
+    /// The next session that comes from the peer.
+    pub(crate) fn next_arrival(&mut self) -> Option<Passage> {
+        self.receiving.arrivals.pop()
     }
 
     /// Gives an emptied batch back to its sender.

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -179,6 +179,21 @@ impl Sockets {
     pub(crate) fn by_token(&mut self, token: Token) -> Option<&mut Socket> {
         let socket = self.of(SessionIndex(token.index))?;
         (socket.token == token).then_some(socket)
+    }
+
+    /// The socket of a session that has come from another core.
+    pub(crate) fn adopt(&mut self, now: Time, session: SessionIndex, socket: OwnedFd) -> Token {
+        // SAFETY: the descriptor is a connection's, and `into_raw_fd` gives up its owner.
+        let stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
+        self.insert(now, session, stream)
+    }
+
+    /// Takes a session's socket away, for another core; none if it is lost.
+    pub(crate) fn take(&mut self, session: SessionIndex) -> Option<OwnedFd> {
+        let socket = self.table.get_mut(session.0 as usize)?.take()?;
+        // glommio keeps a stream's descriptor for whatever it has armed there, all of which only asks whether the
+        // socket is readable or writable, and goes with the stream: so the other core gets one of its own.
+        socket.fd().try_clone_to_owned().ok()
     }
 
     /// Closes a session's socket and forgets it.

@@ -14,6 +14,7 @@
 
 mod ending;
 mod logins;
+mod travel;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -233,6 +234,7 @@ impl Turn {
         worked |= self.drain_rings();
         worked |= self.accept();
         worked |= self.check_passwords();
+        worked |= self.take_in();
         worked |= self.look_at_blocked();
         worked |= self.read();
         worked |= self.expire();
@@ -241,6 +243,7 @@ impl Turn {
         worked |= self.flush();
         // What was written gives credit back to the queues' cores: it must not wait for another turn.
         worked |= self.send_mail();
+        worked |= self.see_off();
         worked |= self.disk.submit(&mut self.core, self.now);
         self.log();
         worked

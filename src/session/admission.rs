@@ -103,9 +103,9 @@ impl Session {
         let method = channel_class::AMQPMethod::OpenOk(channel_class::OpenOk {});
         let ok = AMQPClass::Channel(method);
         if self.connection.counts_channels {
-            let session = self.connection.id;
             let ask = ToCatalog::OpenChannel {
-                session,
+                session: self.connection.id,
+                entered: self.connection.first_id,
                 channel: number,
             };
             context.outbox.to(CoreId::CATALOG).to_catalog.push(ask);
@@ -119,8 +119,8 @@ impl Session {
     /// A channel is gone, or of no use any more: we have closed it.
     pub(super) fn channel_closed(&self, context: &mut SessionContext<'_>) {
         if self.connection.counts_channels {
-            let session = self.connection.id;
-            let gone = ToCatalog::CloseChannel { session };
+            let entered = self.connection.first_id;
+            let gone = ToCatalog::CloseChannel { entered };
             context.outbox.to(CoreId::CATALOG).to_catalog.push(gone);
         }
     }
@@ -133,8 +133,10 @@ impl Session {
             Counted::Asked => 2,
             Counted::Answered => 1,
         };
-        let session = self.connection.id;
-        let gone = ToCatalog::Leave { session };
+        let gone = ToCatalog::Leave {
+            session: self.connection.id,
+            entered: self.connection.first_id,
+        };
         context.outbox.to(CoreId::CATALOG).to_catalog.push(gone);
         answers
     }

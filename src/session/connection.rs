@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Output;
 use super::admission::Counted;
+use super::moving::Traffic;
 use crate::amqp::content;
 use crate::amqp::frame::END;
 use crate::amqp::method;
@@ -15,7 +16,11 @@ use crate::model::Topology;
 
 /// The shared part of a session.
 pub(super) struct Connection {
+    /// Where mail reaches it.
     pub(super) id: SessionId,
+    /// The id that it began with, and nobody else has ever had: exclusive queues and the catalog's counts know it
+    /// by that, wherever it is now.
+    pub(super) first_id: SessionId,
     pub(super) output: Output,
     /// Who has logged in.
     pub(super) user: Name,
@@ -43,6 +48,9 @@ pub(super) struct Connection {
     pub(super) timed: Vec<u16>,
     /// Deliveries written to the output for each core, not yet given back to its windows.
     credit: Vec<Credit>,
+    pub(super) traffic: Traffic,
+    /// It is on its way to another core: nothing is sent to any core until it has arrived.
+    pub(super) is_leaving: bool,
     /// Nothing is written any more: the socket is gone or going.
     pub(super) mute: bool,
 }
@@ -65,6 +73,7 @@ impl Connection {
     pub(super) fn new(id: SessionId) -> Self {
         Self {
             id,
+            first_id: id,
             output: Output::default(),
             user: Name::from(""),
             is_impersonator: false,
@@ -81,6 +90,8 @@ impl Connection {
             last_confirm: 0,
             timed: Vec::new(),
             credit: Vec::new(),
+            traffic: Traffic::default(),
+            is_leaving: false,
             mute: false,
         }
     }
@@ -116,10 +127,14 @@ impl Connection {
 
     /// The output has drained: what was delivered may come again.
     pub(super) fn give_credit_back(&mut self, outbox: &mut Outbox) {
+        if self.is_leaving {
+            return;
+        }
         for (index, credit) in self.credit.iter_mut().enumerate() {
             if credit.messages > 0 {
                 let Credit { messages, bytes } = std::mem::take(credit);
                 let core = CoreId(index as u16);
+                self.traffic.count(core, messages);
                 outbox.to(core).to_shard.push(ToShard::WindowReturn {
                     session: self.id,
                     messages,

@@ -130,6 +130,16 @@ impl Consumers {
         consumers.map(|(_, consumer)| consumer.queue).collect()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What its queues call each of them: core, queue and number.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (CoreId, QueueId, u32)> {
+        let consumers = self.all.iter();
+        consumers.map(|(number, consumer)| (consumer.core, consumer.queue, number))
+    }
+
     /// Forgets a consumer; credit it held is free again.
     pub(super) fn remove(&mut self, number: u32) -> Option<Consumer> {
         let consumer = self.all.remove(number)?;
@@ -268,6 +278,9 @@ impl Channel {
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) {
+        if connection.is_leaving {
+            return;
+        }
         while let Some((number, credits)) = self.consumers.next_loan() {
             let Some(consumer) = self.consumers.get(number) else {
                 continue;

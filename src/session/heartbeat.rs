@@ -66,10 +66,16 @@ impl Session {
                 self.close_now(context);
                 None
             }
+            // The core that it moves to begins with a look.
+            Phase::Running if self.connection.is_leaving => None,
             Phase::Running => {
                 let next = self.check_heartbeat(context)?;
                 let timeout_due = self.close_timed_out(context);
-                timeout_due.into_iter().chain([next]).min()
+                let give_up = self.check_move(context);
+                [timeout_due, give_up, Some(next)]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
             Phase::Ending(ending) => {
                 let deadline = ending.deadline?;

@@ -25,7 +25,7 @@ impl SessionContext<'_> {
     ) -> Result<(QueueId, CoreId), AmqpError> {
         let name = name_rules::strip_cr_lf(name);
         let vhost = connection.vhost;
-        let id = decide::check_passive_queue(self.topology, vhost, &name, connection.id)?;
+        let id = decide::check_passive_queue(self.topology, vhost, &name, connection.first_id)?;
         let owner = self.topology.queue(id).map(|found| found.owner);
         let core = owner.unwrap_or(CoreId::CATALOG);
         Ok((id, core))
@@ -248,7 +248,7 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         use queue::AMQPMethod as M;
         let vhost = connection.vhost;
-        let session = connection.id;
+        let session = connection.first_id;
         let (request, ok, nowait) = match method {
             M::Declare(declare) => return self.declare_queue(&declare, table, connection, context),
             M::Purge(purge) => return self.purge(&purge, connection, context),
@@ -325,7 +325,7 @@ impl Channel {
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
             arguments: Arguments::parse(table.as_bytes())?,
-            session: connection.id,
+            session: connection.first_id,
             owner: connection.id.core,
         };
         let question = Question::DeclareQueue {

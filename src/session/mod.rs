@@ -18,6 +18,7 @@ mod handshake;
 mod heartbeat;
 mod input;
 mod methods;
+mod moving;
 mod output;
 mod pace;
 mod permission;
@@ -37,6 +38,7 @@ use connection::Connection;
 use handshake::Handshake;
 use heartbeat::Heartbeat;
 use input::Input;
+use moving::Moving;
 use pace::Pace;
 use question::Answered;
 
@@ -59,6 +61,7 @@ pub struct Session {
     channels: Vec<Option<Box<Channel>>>,
     heartbeat: Heartbeat,
     pace: Pace,
+    moving: Moving,
     /// It published while an alarm was on, and is not read until the alarms clear.
     blocked: bool,
     fate: SocketFate,
@@ -127,6 +130,8 @@ pub struct SessionContext<'a> {
     /// Passwords that are to be checked where nobody waits for it, and for whom; to be answered by
     /// [`Session::password_checked`].
     pub password_checks: &'a mut VecDeque<(SessionId, PasswordCheck)>,
+    /// What the core has to do of late, in messages.
+    pub load: u64,
 }
 
 /// Working memory for routing.
@@ -147,6 +152,7 @@ impl Session {
             channels: Vec::new(),
             heartbeat: Heartbeat::new(now),
             pace: Pace::default(),
+            moving: Moving::default(),
             blocked: false,
             fate: SocketFate::Open,
             blamed: MethodId::default(),
@@ -272,6 +278,7 @@ impl Session {
             self.note_deliveries(context.now);
         }
         self.pace.end_turn();
+        self.advance_move(context);
     }
 
     /// How many bytes may be read in this turn; 0 is none.
@@ -280,6 +287,7 @@ impl Session {
             || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
             || self.fate == SocketFate::CloseNow
             || self.is_blocked()
+            || self.moving.is_stopped()
             || outbox.is_any_overfull();
         if waits { 0 } else { self.pace.budget(now) }
     }
@@ -308,6 +316,8 @@ impl Session {
     /// Tells the client that the broker goes, and ends the connection.
     pub fn shut_down(&mut self, context: &mut SessionContext<'_>) {
         match self.phase {
+            // The core that it moves to says it.
+            _ if self.connection.is_leaving => {}
             Phase::Handshake(_) => self.close_now(context),
             Phase::Running => {
                 self.blamed = MethodId::default();
@@ -396,6 +406,7 @@ impl Session {
             }
             return;
         }
+        self.give_up_move(context);
         // What a client said before we refused it for an error is void.
         let refused = ending.deadline.is_some();
         self.new_deadline = ending.deadline;

@@ -7,12 +7,11 @@ use super::SessionContext;
 use super::channel::{Channel, Mode};
 use super::connection::Connection;
 use super::permission::PublishPermit;
-use super::transaction::PendingPublish;
 use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::bytes::same;
-use crate::base::{ExchangeId, MessageRef, Name, StoredMessage, limits};
+use crate::base::{ExchangeId, MessageRef, Name, limits};
 use crate::mail::{Addressees, Publisher};
 use crate::model::decide::DIRECT_REPLY_TO;
 use crate::model::expiration::expiration_ms;
@@ -318,8 +317,7 @@ impl Channel {
                 sender_selected::append_keys(headers, &mut keys)?;
             }
             context.check_keys(exchange, &keys, connection)?;
-            let message = StoredMessage::new(message);
-            return Ok(transaction.publish(PendingPublish { mandatory, message })?);
+            return Ok(transaction.publish(mandatory, message)?);
         }
         let number = match &mut self.mode {
             Mode::Confirm(confirms) => confirms.next_number(),
@@ -380,6 +378,7 @@ impl Channel {
         for index in 0..self.route.addressees.len() {
             let (core, _) = self.route.addressees.at(index);
             self.touch(core);
+            connection.traffic.count(core, 1);
             match &mut self.mode {
                 Mode::Confirm(confirms) => confirms.sent(core, number),
                 Mode::Transaction(transaction) => transaction.confirms.sent(core, number),

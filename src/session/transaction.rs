@@ -10,13 +10,13 @@ use super::question::Question;
 use super::unacked::{self, Delivery, Unacked};
 use crate::amqp::content::Acknowledgement;
 use crate::amqp::error::{AmqpError, ChannelError};
-use crate::base::{StoredMessage, limits};
-use crate::mail::{Confirms, Outcome};
+use crate::base::{MessageRef, limits};
+use crate::mail::{Batch, Confirms, MessageSpan, Outcome};
 
 /// What a channel in transaction mode has gathered.
 #[derive(Default)]
 pub(super) struct Transaction {
-    publishes: Vec<PendingPublish>,
+    publishes: Batch<PendingPublish>,
     /// Deliveries that were acknowledged, taken off the channel's list, and how.
     settled: Vec<(Delivery, Outcome)>,
     /// Bytes of both.
@@ -26,15 +26,20 @@ pub(super) struct Transaction {
 }
 
 /// A publish that waits.
-pub(super) struct PendingPublish {
-    pub(super) mandatory: bool,
-    pub(super) message: StoredMessage,
+struct PendingPublish {
+    mandatory: bool,
+    message: MessageSpan,
 }
 
 impl Transaction {
-    pub(super) fn publish(&mut self, publish: PendingPublish) -> Result<(), ChannelError> {
-        self.grow(publish.message.as_ref().weight() as usize)?;
-        self.publishes.push(publish);
+    pub(super) fn publish(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+    ) -> Result<(), ChannelError> {
+        self.grow(message.weight() as usize)?;
+        let message = self.publishes.write_message(message);
+        self.publishes.push(PendingPublish { mandatory, message });
         Ok(())
     }
 
@@ -85,7 +90,7 @@ impl Channel {
         let Mode::Transaction(transaction) = &mut self.mode else {
             return Err(ChannelError::NotTransactional);
         };
-        transaction.publishes = Vec::new();
+        transaction.publishes = Batch::default();
         transaction.bytes = 0;
         self.take_back_acknowledgements();
         Ok(())
@@ -115,13 +120,14 @@ impl Channel {
             return Err(ChannelError::NotTransactional.into());
         };
         transaction.bytes = 0;
-        let publishes = std::mem::take(&mut transaction.publishes);
-        for PendingPublish { mandatory, message } in publishes {
+        let mut publishes = std::mem::take(&mut transaction.publishes);
+        for PendingPublish { mandatory, message } in publishes.take_records() {
             let Mode::Transaction(transaction) = &mut self.mode else {
                 break;
             };
             let number = transaction.confirms.next_number();
-            self.route_and_send(mandatory, &message.as_ref(), number, connection, context)?;
+            let message = publishes.message(&message);
+            self.route_and_send(mandatory, &message, number, connection, context)?;
         }
         self.settle_transaction(connection, context);
         self.ask(Question::Commit);

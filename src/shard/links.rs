@@ -121,6 +121,16 @@ impl Links {
         self.eased = None;
     }
 
+    /// A session moves, and its window with it.
+    pub(super) fn rebind(&mut self, from: SessionId, to: SessionId) {
+        let moved = std::mem::take(self.link(from));
+        let generation = to.generation;
+        *self.link(to) = Link {
+            generation,
+            ..moved
+        };
+    }
+
     /// A session is gone.
     pub(super) fn forget(&mut self, session: SessionId) {
         let link = self.link(session);
@@ -271,6 +281,33 @@ mod tests {
         }
         let widest = i64::from(limits::WINDOW_BYTES_MIN) << limits::WINDOW_DOUBLINGS_MAX;
         assert_eq!(window_bytes(&mut links, session(0, 1)), widest);
+    }
+
+    #[test]
+    fn a_session_that_moves_takes_its_window_along_and_what_is_on_its_way() {
+        let mut links = Links::default();
+        let (from, to) = (session(3, 1), session(9, 4));
+        exhausts(&mut links, from);
+        let (widened, queue) = (
+            links.widened,
+            QueueId {
+                index: 5,
+                generation: 2,
+            },
+        );
+        let link = links.link(from);
+        (link.messages, link.bytes, link.sent) = (7, -20, 2);
+        link.departing.push_back((1, queue, 33));
+        link.waiting.push((queue, 8));
+        links.rebind(from, to);
+        let link = links.link(to);
+        assert_eq!((link.messages, link.bytes, link.sent), (7, -20, 2));
+        assert_eq!(links.next_departed(to, 1), None, "the first was another");
+        assert_eq!(links.next_departed(to, 2), Some((queue, 33)));
+        assert_eq!(links.give_back(to, 2, 20), [(queue, 8)]);
+        links.forget(to);
+        assert!(widened > 0 && links.widened == 0);
+        assert_eq!(links.next_departed(from, u32::MAX), None);
     }
 
     #[test]

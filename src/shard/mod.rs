@@ -490,6 +490,7 @@ impl Shard {
             ToShard::LetterRefused { number } => self.deduplication.refused(number),
             ToShard::LetterHeld { number } => self.dead_letters.held(number),
             ToShard::LetterReleased { number } => self.letter_released(number, context),
+            ToShard::Rebind(ref rebind) => self.rebind(rebind, context),
             ToShard::SessionGone { session } => self.links.forget(session),
         }
     }

@@ -4,7 +4,7 @@ use super::leaving::Waiting;
 use super::{Shard, ShardContext, find, names, no_queue};
 use crate::amqp::error::ChannelError;
 use crate::base::{QueueId, SessionId};
-use crate::mail::{Answer, Batch, Consume, Got, NO_SLOT};
+use crate::mail::{Answer, Batch, Consume, Got, NO_SLOT, Rebind, ToSession};
 use crate::model::queue::Consumer;
 
 /// A `basic.get`.
@@ -74,6 +74,21 @@ impl Shard {
         }
         // Where one consumer is served alone, it is another's turn.
         self.with_queue(queue, context, |queue, sink| queue.pump(sink));
+    }
+
+    /// A session moves: what its consumers are sent from now on goes to its new core, and the sign that this is so
+    /// stands in the ring behind all that went to the old one. Nothing else here knows the session: it has no
+    /// question open and no confirm to come.
+    pub(super) fn rebind(&mut self, rebind: &Rebind, context: &mut ShardContext<'_>) {
+        let Rebind { from, to, .. } = *rebind;
+        for (queue, consumer) in &rebind.consumers {
+            if let Some(owned) = self.owned(*queue) {
+                owned.queue.rebind((from, *consumer), to);
+            }
+        }
+        self.links.rebind(from, to);
+        let to_session = &mut context.outbox.to(from.core).to_session;
+        to_session.push(ToSession::Rebound { session: from });
     }
 
     /// Takes the first message out for `basic.get`, as soon as it is in memory.

@@ -35,6 +35,7 @@ mod headers;
 mod heartbeat;
 mod length;
 mod limits;
+mod moving;
 mod mutation;
 mod permissions;
 mod pipelining;

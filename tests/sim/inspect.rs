@@ -44,7 +44,7 @@ pub(crate) fn inspect(
     keys: usize,
 ) -> Verdict<Inspection> {
     trace::count(|counts| counts.images += 1);
-    let (mut built, damage) = world::recover(disk, cores, 1)?;
+    let (mut built, damage) = world::recover(disk, cores, 1, 0)?;
     let now = Time(1);
     let session = built[0].connect(now, true);
     let client = Client::new(0, 0, session, Mode::Confirm, 0, 0);

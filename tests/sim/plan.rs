@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) pipelines: bool,
     /// The most deliveries a consumer may hold; 0 is any number.
     pub(crate) prefetch: u16,
+    /// Messages after which a session may move to another core; 0 is never, and then queues are their declarers'.
+    pub(crate) move_messages: u32,
 }
 
 /// How often what comes next.
@@ -119,6 +121,16 @@ impl Plan {
             unbinds,
             pipelines,
             prefetch: [0, 1, 1, 3, 20][dice.roll(5)],
+            move_messages: 0,
         }
+    }
+
+    /// Has sessions move, for two seeds of three. The dice for that are others than the rest's, so that a seed of the
+    /// last third tells the story that it told before there were moves.
+    pub(crate) fn with_moves(mut self, seed: u64) -> Self {
+        const SALT: u64 = u64::from_be_bytes(*b"\0\0travel");
+        let mut dice = Dice::new(seed ^ SALT);
+        self.move_messages = [0, 1, 1, 2, 8, 0][dice.roll(6)];
+        self
     }
 }

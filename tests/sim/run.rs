@@ -21,7 +21,7 @@ const FILES_LEFT: usize = 6;
 /// Runs a seed.
 pub(crate) fn run(seed: u64) -> Verdict {
     let mut dice = Dice::new(seed);
-    let plan = Plan::new(&mut dice);
+    let plan = Plan::new(&mut dice).with_moves(seed);
     run_plan(plan, dice, None).map(drop)
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Counts {
     pub(crate) damaged: u64,
     pub(crate) confirms: u64,
     pub(crate) deliveries: u64,
+    /// Sessions that left for another core.
+    pub(crate) moves: u64,
 }
 
 impl Counts {
@@ -43,6 +45,7 @@ impl Counts {
         self.damaged += other.damaged;
         self.confirms += other.confirms;
         self.deliveries += other.deliveries;
+        self.moves += other.moves;
     }
 }
 

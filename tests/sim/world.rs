@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret::base::{CoreId, Settings, Time};
-use leveret::broker::{Core, RecoveredDefinitions, SocketFate, Stored};
+use leveret::broker::{Core, RecoveredDefinitions, SocketFate, Stored, Traveller};
 use leveret::log::LogName;
 use leveret::mail::Mail;
 use leveret::shard::Recovered;
@@ -20,10 +20,17 @@ use crate::plan::Plan;
 use crate::trace;
 
 /// Builds the cores of a broker from what a disk holds, and what there is to say about damage.
-pub(crate) fn recover(disk: &Disk, cores: u16, seed: u64) -> Verdict<(Vec<Core>, Vec<String>)> {
+pub(crate) fn recover(
+    disk: &Disk,
+    cores: u16,
+    seed: u64,
+    move_messages: u32,
+) -> Verdict<(Vec<Core>, Vec<String>)> {
     // From a log that is rewritten as soon as more of it is dead than alive, to one that never is.
     let settings = Arc::new(Settings {
         log_garbage_bytes: [0, 1 << 20, 4 << 20, 1 << 30][seed as usize % 4],
+        move_messages,
+        spreads_queues: move_messages > 0,
         ..Settings::default()
     });
     let mut view = disk.view((0, LogName::Definitions));
@@ -78,6 +85,9 @@ pub(crate) fn drain(core: &mut Core, client: &Client, most: usize, now: Time) ->
     (written, over)
 }
 
+/// Where a client's session is that is under way.
+const NOWHERE: usize = usize::MAX;
+
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) dice: Dice,
@@ -86,6 +96,8 @@ pub(crate) struct World {
     pub(crate) cores: Vec<Core>,
     /// Mail under way, by sender and receiver.
     rings: Vec<VecDeque<Box<Mail>>>,
+    /// Sessions under way to another core, each with its client's number.
+    travellers: Vec<(usize, Traveller)>,
     pub(crate) clients: Vec<Client>,
     pub(crate) oracle: Oracle,
     /// Clients made so far.
@@ -112,6 +124,7 @@ impl World {
             disk,
             cores: Vec::new(),
             rings: Vec::new(),
+            travellers: Vec::new(),
             clients: Vec::new(),
             oracle,
             uids: 0,
@@ -124,10 +137,11 @@ impl World {
     pub(crate) fn start(&mut self) -> Verdict {
         let seed = self.dice.word();
         trace::note("start", [seed, 0, 0]);
-        (self.cores, _) = recover(&self.disk, self.plan.cores, seed)?;
+        (self.cores, _) = recover(&self.disk, self.plan.cores, seed, self.plan.move_messages)?;
         let rings = self.cores.len() * self.cores.len();
         self.rings = (0..rings).map(|_| VecDeque::new()).collect();
         self.clients.clear();
+        self.travellers.clear();
         self.is_stopping = false;
         for core in 0..self.cores.len() {
             self.turn(core)?;
@@ -161,7 +175,43 @@ impl World {
         let found = &mut self.clients[client];
         found.died(&mut self.oracle);
         let core = found.core;
+        if core == NOWHERE {
+            return Ok(());
+        }
         self.cores[core].disconnected(self.now, found.session);
+        self.turn(core)
+    }
+
+    /// Sessions leave a core.
+    fn see_off(&mut self, index: usize) {
+        while let Some((session, traveller)) = self.cores[index].next_traveller() {
+            let is_it = |one: &Client| one.core == index && one.session == session;
+            let living = self
+                .clients
+                .iter()
+                .position(|one| is_it(one) && !one.is_dead);
+            let client = living.or_else(|| self.clients.iter().rposition(is_it));
+            let client = client.expect("every session had a client");
+            trace::note("leaves", [self.clients[client].uid, index as u64, 0]);
+            trace::count(|counts| counts.moves += 1);
+            self.clients[client].core = NOWHERE;
+            self.travellers.push((client, traveller));
+        }
+    }
+
+    /// A session comes to another core.
+    fn arrive(&mut self, number: usize) -> Verdict {
+        let (client, traveller) = self.travellers.swap_remove(number);
+        let core = traveller.core().index();
+        let session = self.cores[core].arrive(self.now, traveller);
+        let found = &mut self.clients[client];
+        trace::note("arrives", [found.uid, core as u64, 0]);
+        (found.core, found.session) = (core, session);
+        if found.is_dead {
+            self.cores[core].disconnected(self.now, session);
+        } else if self.is_stopping {
+            found.ended(&mut self.oracle);
+        }
         self.turn(core)
     }
 
@@ -187,6 +237,7 @@ impl World {
         self.note_ended(index);
         self.flush(index)?;
         self.post(index);
+        self.see_off(index);
         core_notices(&mut self.cores[index]);
         Ok(())
     }
@@ -225,7 +276,7 @@ impl World {
     /// A socket takes some of its output.
     fn drain(&mut self, client: usize) -> Verdict {
         let found = &mut self.clients[client];
-        if found.is_dead || found.stalled && !self.is_calm {
+        if found.is_dead || found.core == NOWHERE || found.stalled && !self.is_calm {
             return Ok(());
         }
         let partly = self.plan.stalls && !self.is_calm && self.dice.chance(1, 4);
@@ -252,13 +303,15 @@ impl World {
         let rings: Vec<usize> = (0..self.rings.len())
             .filter(|ring| !self.rings[*ring].is_empty())
             .collect();
-        let talkers: Vec<usize> = self.who(|client| !client.unsent.is_empty());
+        let talkers: Vec<usize> =
+            self.who(|client| !client.unsent.is_empty() && client.core != NOWHERE);
         let actors: Vec<usize> = if self.is_calm || self.is_stopping {
             Vec::new()
         } else {
             self.who(|client| client.is_open && !client.is_ended)
         };
-        let undrained = self.who(|client| client.is_open || self.is_calm);
+        let undrained =
+            self.who(|client| client.core != NOWHERE && (client.is_open || self.is_calm));
         let weights = self.plan.weights.clone();
         let jobs = self.disk.pending();
         let weigh = |weight: usize, there: bool| if there { weight } else { 0 };
@@ -272,6 +325,7 @@ impl World {
                 !undrained.is_empty() && self.plan.stalls && !self.is_calm,
             ),
             weigh(weights.time, !self.is_calm),
+            weigh(weights.ring, !self.travellers.is_empty()),
         ];
         let total: usize = choices.iter().sum();
         if total == 0 {
@@ -312,6 +366,10 @@ impl World {
                     self.drain(client)?;
                     self.turn(self.clients[client].core)?;
                 }
+            }
+            Some(6) => {
+                let number = self.dice.roll(self.travellers.len());
+                self.arrive(number)?;
             }
             _ => self.pass_time()?,
         }

@@ -301,6 +301,15 @@ impl Consumers {
         }
     }
 
+    /// The consumer's session is another one from now on.
+    pub(super) fn rebind(&mut self, key: ConsumerKey, session: SessionId) {
+        if let Some(index) = self.by_key.remove(&key) {
+            let consumer = &mut self.members[index].consumer;
+            consumer.session = session;
+            self.by_key.insert(consumer.key(), index);
+        }
+    }
+
     pub(super) fn resume(&mut self, key: ConsumerKey) {
         if let Some(&index) = self.by_key.get(&key) {
             self.members[index].waits_for_room = false;

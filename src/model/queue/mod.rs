@@ -34,7 +34,7 @@ pub use rubbish::Rubbish;
 use unsettled::{Unsettled, UnsettledEntry};
 
 use crate::amqp::properties::{self, Properties};
-use crate::base::{Lsn, MessageRef, StoredMessage, limits};
+use crate::base::{Lsn, MessageRef, SessionId, StoredMessage, limits};
 use crate::model::arguments::{Overflow, QueueArguments, QueueType};
 use crate::model::exchange::deduplicating;
 
@@ -452,6 +452,11 @@ impl Queue {
     pub fn pause(&mut self, key: ConsumerKey, paused: bool, sink: &mut impl Sink) {
         self.consumers.pause(key, paused);
         self.pump(sink);
+    }
+
+    /// A consumer's session has another name from now on.
+    pub fn rebind(&mut self, key: ConsumerKey, session: SessionId) {
+        self.consumers.rebind(key, session);
     }
 
     /// A consumer that [`Sink::has_room`] refused has room again.
