@@ -2,6 +2,7 @@
 //! testing), since a run with everything on hides what a run with little on shows.
 
 use crate::dice::Dice;
+use crate::rules::Rules;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -46,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) pipelines: bool,
     /// The most deliveries a consumer may hold; 0 is any number.
     pub(crate) prefetch: u16,
+    pub(crate) rules: Rules,
 }
 
 /// How often what comes next.
@@ -60,7 +62,15 @@ pub(crate) struct Weights {
 }
 
 impl Plan {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
+    /// The plan of a seed, and the dice that go on from there.
+    pub(crate) fn of_seed(seed: u64) -> (Self, Dice) {
+        let mut dice = Dice::new(seed);
+        let mut plan = Self::new(&mut dice);
+        plan.rules = Rules::throw(seed, &mut plan);
+        (plan, dice)
+    }
+
+    fn new(dice: &mut Dice) -> Self {
         let mut some = |of: usize| dice.chance(1, of);
         let (harsh, cuts, stalls, jumps) = (some(3), some(2), some(3), some(3));
         let (disk_full, eio, clean_stops) = (some(8), some(24), some(3));
@@ -119,6 +129,7 @@ impl Plan {
             unbinds,
             pipelines,
             prefetch: [0, 1, 1, 3, 20][dice.roll(5)],
+            rules: Rules::default(),
         }
     }
 }
