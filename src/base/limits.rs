@@ -158,6 +158,9 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a full disk is tried again: whoever makes room there does so by hand or once a minute.
 pub const DISK_RETRY: Duration = Duration::from_secs(1);
+/// How soon a segment is gone through once more of which not all could be read, before what that held is given up: what
+/// passes at all has mostly passed by then.
+pub const REWRITE_RETRY: Duration = Duration::from_secs(1);
 /// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
 /// hundred, and counted repetitions of counted repetitions are a slip.
 pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;

@@ -63,6 +63,9 @@ pub struct Log {
     unclosed: Option<Time>,
     /// Where the rewriting of the oldest segment has got to: its epoch, and an index entry.
     rewriting: Option<(u64, usize)>,
+    /// The segment that was gone through and not all of it could be read: its epoch, and when that may be
+    /// tried again.
+    unread: Option<(u64, Time)>,
     /// Dead bytes that are allowed beyond as many as are alive.
     pub(super) garbage_bytes: u64,
     requests: VecDeque<DiskRequest>,
@@ -140,6 +143,7 @@ impl Log {
             next_lsn: found.next_lsn,
             unclosed: None,
             rewriting: None,
+            unread: None,
             garbage_bytes: limits::LOG_GARBAGE_BYTES,
             requests: VecDeque::new(),
         };
@@ -506,10 +510,13 @@ impl Log {
     }
 
     /// Whether so much is dead that the oldest segment's survivors should be written again.
-    pub fn wants_rewriting(&self) -> bool {
+    pub fn wants_rewriting(&self, now: Time) -> bool {
         // It is asked each turn, and mostly this answers it.
-        let oldest_lives = self.segments.front().is_some_and(|oldest| oldest.live > 0);
-        if self.segments.len() <= 1 || !oldest_lives {
+        let Some(oldest) = self.segments.front().filter(|oldest| oldest.live > 0) else {
+            return false;
+        };
+        let rests = |(epoch, until)| epoch == oldest.epoch && now < until;
+        if self.segments.len() <= 1 || self.unread.is_some_and(rests) {
             return false;
         }
         let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
@@ -519,9 +526,9 @@ impl Log {
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it
     /// has been gone through. To be called when all survivors of the stretch before have got a new LSN
-    /// and were forgotten under their old one: what lives in the segment at its end is given up as
-    /// unreadable.
-    pub fn next_to_rewrite(&mut self) -> Option<Stretch> {
+    /// and were forgotten under their old one: what lives in the segment at its end could not be read. It is
+    /// gone through once more after a while, and what lives then is given up.
+    pub fn next_to_rewrite(&mut self, now: Time) -> Option<Stretch> {
         let oldest = self.segments.front()?;
         let (epoch, from) = self.rewriting.unwrap_or((oldest.epoch, 0));
         self.rewriting = None;
@@ -533,7 +540,11 @@ impl Log {
             self.rewriting = Some((epoch, next));
             return Some(stretch);
         }
-        // What still lives here could not be read: it is lost, and the file shall be looked at.
+        if self.unread.is_none_or(|(unread, _)| unread != epoch) {
+            self.unread = Some((epoch, now + limits::REWRITE_RETRY));
+            return None;
+        }
+        // What still lives here could not be read twice: it is lost, and the file shall be looked at.
         let next_lsn = self.next_lsn;
         if let Some(oldest) = self.segments.front_mut() {
             oldest.live = 0;

@@ -202,33 +202,47 @@ impl Shard {
     ) {
         let letters = &mut self.dead_letters;
         letters.is_reading = false;
+        let (logged, queues) = (&self.logged, &mut self.queues);
+        // By place in the log too: what a position held before the last start may stand there still.
         let waiting = letters.waiting.iter_mut();
         let mut wanted: HashMap<_, _> = waiting
             .filter(|(_, letter)| letter.message.is_none())
-            .map(|(queue, letter)| ((*queue, letter.position), letter))
+            .filter_map(|(queue, letter)| {
+                let lsn = find(queues, *queue)?.queue.unsettled_lsn(letter.slot?)?;
+                Some(((*queue, letter.position, lsn), letter))
+            })
             .collect();
-        let logged = &self.logged;
         self.journal
-            .messages(stretch, bytes.unwrap_or(&[]), |_, message| {
+            .messages(stretch, bytes.unwrap_or(&[]), |lsn, message| {
                 for target in message.targets() {
                     let id = logged.get(&target.queue);
-                    let letter = id.and_then(|id| wanted.get_mut(&(*id, target.position)));
+                    let letter = id.and_then(|id| wanted.get_mut(&(*id, target.position, lsn)));
                     if let Some(letter) = letter {
                         letter.message = Some(message.store());
                     }
                 }
             });
-        if let Some((queue, letter)) = letters
+        let Some((queue, letter)) = letters
             .waiting
             .pop_front_if(|(_, letter)| letter.message.is_none())
-        {
-            notices.add(|| {
-                "a message that should be dead-lettered can't be read from the log: it is lost"
-                    .to_owned()
-            });
-            if let Some(slot) = letter.slot {
-                self.departed(queue, slot);
-            }
+        else {
+            return;
+        };
+        let Some(owned) = find(&mut self.queues, queue) else {
+            return;
+        };
+        let lsn = letter.slot.and_then(|slot| owned.queue.unsettled_lsn(slot));
+        if lsn.is_some_and(|lsn| lsn >= stretch.end_lsn) {
+            // It was written again while it was read, and where it was read may be another segment by now.
+            self.dead_letters.waiting.push_front((queue, letter));
+            return;
+        }
+        notices.add(|| {
+            "a message that should be dead-lettered can't be read from the log: it is lost"
+                .to_owned()
+        });
+        if let Some(slot) = letter.slot {
+            self.departed(queue, slot);
         }
     }
 

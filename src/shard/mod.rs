@@ -232,7 +232,7 @@ impl Shard {
         self.send_letters(context);
         // What was purged still counts as alive in the log until it is dropped here.
         if self.rubbish.is_empty() {
-            self.journal.rewrite();
+            self.journal.rewrite(self.now);
         }
         let journal = &mut self.journal;
         if let Some((log, rubbish)) = self.rubbish.last_mut()

@@ -1,5 +1,7 @@
 //! What clients do: one random act at a time, of those that the plan has switched on.
 
+mod breath;
+
 use crate::client::{Call, Mode};
 use crate::oracle::{Standing, Verdict};
 use crate::trace;
@@ -20,6 +22,10 @@ impl World {
         }
         let asks = found.call.is_none();
         if !(asks || self.plan.pipelines && self.dice.chance(1, 4)) {
+            return Ok(());
+        }
+        if self.plan.rules.breaths && asks && self.dice.chance(1, 8) {
+            self.act_breath(client);
             return Ok(());
         }
         match self.dice.roll(20) {
@@ -77,6 +83,7 @@ impl World {
         for _ in 0..self.dice.between(1, 4) {
             let persistent = !self.dice.chance(self.plan.transients, 8);
             let mandatory = self.plan.mandatory && self.dice.chance(1, 4);
+            let stamp = self.plan.rules.stamp(&mut self.dice);
             let len = match self.dice.roll(400) {
                 _ if self.plan.bulk => self.dice.between(100, 100_000),
                 0 if self.plan.large && self.dice.chance(1, 8) => {
@@ -88,7 +95,7 @@ impl World {
             let found = &mut self.clients[client];
             found.publish(
                 (exchange, key),
-                (persistent, mandatory),
+                (persistent, mandatory, stamp),
                 len,
                 &mut self.oracle,
             );
@@ -124,6 +131,7 @@ impl World {
             let requeue = match self.dice.roll(8) {
                 0 if self.plan.requeues => Some(true),
                 1 => Some(false),
+                2..=3 if self.plan.rules.any() => Some(false),
                 _ => None,
             };
             self.clients[client].settle(at, multiple, requeue, &mut self.oracle);
@@ -210,12 +218,13 @@ impl World {
         match self.dice.roll(8) {
             0 if self.plan.purges => {
                 self.oracle.queues[queue].busy = true;
-                let sure = self.oracle.purging(queue);
+                let sure = self.oracle.purging(queue, &[]);
                 trace::note(
                     "purge",
                     [self.clients[client].uid, queue as u64, sure.len() as u64],
                 );
-                let call = Call::Purge(queue, sure);
+                let more = 0;
+                let call = Call::Purge { queue, sure, more };
                 self.clients[client].ask(call, |out| wire::purge_queue(out, queue));
             }
             1 if self.plan.deletes && !self.is_asked_for(queue) => {
@@ -236,14 +245,14 @@ impl World {
         if known.standing == Standing::Absent {
             known.standing = Standing::Coming;
         }
-        let durable = known.durable;
+        let (durable, rules) = (known.durable, known.rules);
         trace::note(
             "declare",
             [self.clients[client].uid, queue as u64, u64::from(durable)],
         );
         self.oracle.reroute();
         self.clients[client].ask(Call::DeclareQueue(queue), |out| {
-            wire::declare_queue(out, queue, durable);
+            wire::declare_queue(out, queue, durable, rules);
         });
     }
 
@@ -255,6 +264,9 @@ impl World {
         let exchange = self.dice.between(1, exchanges - 1);
         let known = &self.oracle.exchanges[exchange];
         if known.standing != Standing::Present {
+            return;
+        }
+        if self.plan.rules.forbids(exchange, queue) {
             return;
         }
         let is_fanout = known.kind == "fanout";

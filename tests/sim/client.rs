@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use amq_protocol::protocol::basic;
 use leveret::broker::SessionIndex;
 
-use crate::oracle::{Binding, Oracle};
+use crate::oracle::{Asked, Binding, Message, Oracle};
+use crate::rules::Stamp;
 use crate::trace;
 use crate::wire::{self, Ear};
 
@@ -25,7 +26,13 @@ pub(crate) enum Call {
     DeclareQueue(usize),
     DeclareExchange(usize),
     Delete(usize),
-    Purge(usize, Vec<u64>),
+    Purge {
+        queue: usize,
+        /// What it surely meets.
+        sure: Vec<u64>,
+        /// So many were sent behind it in the same breath.
+        more: usize,
+    },
     Bind(Binding),
     Unbind(Binding),
     Consume,
@@ -33,7 +40,7 @@ pub(crate) enum Call {
     Get {
         queue: usize,
         no_ack: bool,
-        since: u64,
+        asked: Asked,
     },
     Commit(Vec<u64>),
     Recover,
@@ -42,10 +49,12 @@ pub(crate) enum Call {
 pub(crate) struct Consumer {
     pub(crate) queue: usize,
     pub(crate) no_ack: bool,
-    since: u64,
+    asked: Asked,
     unacked: usize,
-    /// The last message that came for the first time, by publisher.
-    last: HashMap<u64, u64>,
+    /// The last message that came for the first time, by publisher and priority.
+    last: HashMap<(u64, u8), u64>,
+    /// The priority of the last one, if it must not rise.
+    pub(crate) last_lane: Option<u8>,
     pub(crate) is_over: bool,
 }
 
@@ -65,6 +74,8 @@ struct Settled {
     end: u64,
     /// A question was open, so that it may not have been heard yet.
     behind_question: bool,
+    /// It was rejected, and goes elsewhere.
+    is_letter: bool,
 }
 
 /// A publish whose confirm is awaited.
@@ -164,23 +175,21 @@ impl Client {
     pub(crate) fn publish(
         &mut self,
         (exchange, key): (usize, usize),
-        (persistent, mandatory): (bool, bool),
+        (persistent, mandatory, stamp): (bool, bool, Stamp),
         len: usize,
         oracle: &mut Oracle,
     ) {
         let message = oracle.messages.len() as u64;
-        oracle.messages.push(crate::oracle::Message {
-            persistent,
-            len,
-            publisher: self.uid,
-        });
+        let published = Message::new(persistent, len, self.uid, stamp);
+        oracle.messages.push(published);
         trace::note(
             "publish",
             [self.uid, message, exchange as u64 * 100 + key as u64],
         );
         let mut out = Vec::new();
         let body = wire::body(message, len);
-        wire::publish(&mut out, 1, (exchange, key), (persistent, mandatory), &body);
+        let how = (persistent, mandatory, stamp);
+        wire::publish(&mut out, 1, (exchange, key), how, &body);
         let end = self.say(&out);
         if self.mode == Mode::Transaction {
             self.transaction.push((message, exchange, key));
@@ -194,7 +203,7 @@ impl Client {
                 .iter()
                 .rev()
                 .take(64)
-                .filter(|one| must.contains(&one.queue));
+                .filter(|one| must.contains(&one.queue) && !one.is_letter);
             mine.map(|one| (one.queue, one.message)).collect()
         } else {
             Vec::new()
@@ -226,6 +235,7 @@ impl Client {
     }
 
     pub(crate) fn consume(&mut self, queue: usize, no_ack: bool, oracle: &mut Oracle) {
+        let asked = oracle.asked(queue);
         let found = &mut oracle.queues[queue];
         found.consumed = true;
         found.lossy |= no_ack;
@@ -234,9 +244,10 @@ impl Client {
         self.consumers.push(Consumer {
             queue,
             no_ack,
-            since: found.deletions,
+            asked,
             unacked: 0,
             last: HashMap::new(),
+            last_lane: None,
             is_over: false,
         });
         self.ask(Call::Consume, |out| {
@@ -263,12 +274,12 @@ impl Client {
             queue: queue_name,
             no_ack,
         });
-        let since = oracle.queues[queue].deletions;
+        let asked = oracle.asked(queue);
         self.ask(
             Call::Get {
                 queue,
                 no_ack,
-                since,
+                asked,
             },
             |out| wire::basic_method(out, 1, get),
         );
@@ -343,12 +354,18 @@ impl Client {
                 oracle.released(held.queue, held.message);
                 continue;
             }
-            oracle.settled(held.queue, held.message);
+            let is_letter = if requeue == Some(false) {
+                oracle.rejected(held.queue, held.message)
+            } else {
+                oracle.settled(held.queue, held.message);
+                false
+            };
             self.settled.push(Settled {
                 queue: held.queue,
                 message: held.message,
                 end,
                 behind_question: self.call.is_some(),
+                is_letter,
             });
         }
     }
@@ -391,6 +408,8 @@ impl Client {
         for one in std::mem::take(&mut self.settled) {
             if one.end > handed_over {
                 oracle.released(one.queue, one.message);
+            } else if one.behind_question {
+                oracle.perhaps_released(one.queue, one.message);
             }
         }
         self.release_all(oracle);

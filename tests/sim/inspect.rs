@@ -13,6 +13,7 @@ use leveret::mail::Mail;
 use crate::client::{Client, Mode};
 use crate::disk::{Disk, LogId};
 use crate::oracle::{FoundMessage, Inspection, Oracle, Verdict};
+use crate::rules::Stamp;
 use crate::trace;
 use crate::wire::{self, Ear, Heard};
 use crate::world;
@@ -102,6 +103,7 @@ fn note_heard(heard: &Heard, found: &mut Inspection) -> Verdict {
             let queue = &mut found.queues[usize::from(heard.channel) - 1];
             queue.get_or_insert_default().push(FoundMessage {
                 message,
+                deaths: heard.deaths.clone(),
                 redelivered,
             });
         }
@@ -130,7 +132,8 @@ impl Inspector<'_> {
             for key in (0..keys).filter(|_| found.exchanges[number]) {
                 let body = wire::body(PROBE | routes.len() as u64, 0);
                 let channel = EXCHANGES + number as u16;
-                wire::publish(&mut say, channel, (number, key), (false, false), &body);
+                let how = (false, false, Stamp::default());
+                wire::publish(&mut say, channel, (number, key), how, &body);
                 routes.push((number, key));
             }
         }

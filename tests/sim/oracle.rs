@@ -7,8 +7,14 @@
 //! crash makes an end of that: what is on the disk then is looked at, judged, and taken for the truth.
 
 mod judging;
+mod letters;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::letters::{Deaths, Reason};
+use crate::plan::Plan;
+use crate::rules::{QueueRules, Stamp};
+use letters::Letter;
 
 /// A rule was broken.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
@@ -33,6 +39,8 @@ pub(crate) enum Gone {
     ForEver,
     /// A purge may have met it.
     Perhaps,
+    /// It has left for the queue's dead-letter exchange; a crash may bring it back.
+    Dead(Reason),
 }
 
 /// A message in a queue.
@@ -47,6 +55,14 @@ pub(crate) struct Record {
     seen: bool,
     /// Perhaps somebody was sent it.
     perhaps_seen: bool,
+    /// Since when it may be here: the oracle's count of events, and milliseconds.
+    since: (u64, u64),
+    /// It is to go by then, in milliseconds, if it waits still.
+    expires_by: Option<u64>,
+    /// Queues that have its letter, a bit for each.
+    letters: u64,
+    /// A letter of which a crash has made more than one, perhaps: little is known of those.
+    is_doubled: bool,
 }
 
 const FRESH: Record = Record {
@@ -55,19 +71,40 @@ const FRESH: Record = Record {
     gone: Gone::No,
     seen: false,
     perhaps_seen: false,
+    since: (0, 0),
+    expires_by: None,
+    letters: 0,
+    is_doubled: false,
 };
 
-/// What was published.
-#[derive(Clone, Copy, Debug)]
+/// What was published, or died.
+#[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) persistent: bool,
     pub(crate) len: usize,
-    /// Which channel published it.
+    /// Which channel published it; a letter's is nobody's.
     pub(crate) publisher: u64,
+    pub(crate) stamp: Stamp,
+    letter: Option<Letter>,
+}
+
+impl Message {
+    pub(crate) fn new(persistent: bool, len: usize, publisher: u64, stamp: Stamp) -> Self {
+        Self {
+            persistent,
+            len,
+            publisher,
+            stamp,
+            letter: None,
+        }
+    }
 }
 
 pub(crate) struct Queue {
     pub(crate) durable: bool,
+    pub(crate) rules: QueueRules,
+    /// What came before that may have found it absent, or was purged.
+    since: u64,
     pub(crate) standing: Standing,
     /// A client is declaring, deleting or purging it.
     pub(crate) busy: bool,
@@ -91,6 +128,8 @@ pub(crate) struct Exchange {
     pub(crate) durable: bool,
     pub(crate) standing: Standing,
     pub(crate) busy: bool,
+    /// What came before that may have found other bindings.
+    since: u64,
 }
 
 /// A binding: exchange, routing key, queue.
@@ -111,6 +150,12 @@ pub(crate) struct Oracle {
     pub(crate) bindings: BTreeMap<Binding, Standing>,
     pub(crate) messages: Vec<Message>,
     outstanding: BTreeMap<u64, Outstanding>,
+    /// Letters, by the message that was published and the deaths since.
+    letters: HashMap<(u64, Deaths), u64>,
+    /// What the clocks show, in milliseconds.
+    pub(crate) now_ms: u64,
+    /// Events so far.
+    events: u64,
     /// Damage may be reported: the disk has done some.
     allows_damage: bool,
 }
@@ -124,14 +169,25 @@ pub(crate) struct Delivered {
     pub(crate) no_ack: bool,
     /// Client and tag.
     pub(crate) holder: (u64, u64),
-    /// How often the queue had been deleted when the consumer asked.
-    pub(crate) since: u64,
+    /// When the consumer asked.
+    pub(crate) asked: Asked,
+}
+
+/// When somebody asked a queue for messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// So often had the queue been deleted.
+    pub(crate) deletions: u64,
+    /// In milliseconds.
+    pub(crate) at_ms: u64,
 }
 
 /// A message as it was found on the disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FoundMessage {
+    /// As it was published.
     pub(crate) message: u64,
+    pub(crate) deaths: Deaths,
     pub(crate) redelivered: bool,
 }
 
@@ -157,20 +213,26 @@ pub(crate) struct Inspection {
 }
 
 impl Oracle {
-    pub(crate) fn new(queues: &[bool], exchanges: &[(&'static str, bool)]) -> Self {
-        let queues = queues.iter().map(|durable| Queue {
-            durable: *durable,
-            standing: Standing::Absent,
-            busy: false,
-            records: BTreeMap::new(),
-            late: BTreeSet::new(),
-            deletions: 0,
-            consumed: false,
-            lossy: false,
-            purging: false,
-            returned: false,
-        });
-        let exchanges = exchanges.iter().map(|(kind, durable)| Exchange {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let queues = plan
+            .queues
+            .iter()
+            .enumerate()
+            .map(|(number, durable)| Queue {
+                durable: *durable,
+                rules: plan.rules.of(number),
+                since: 0,
+                standing: Standing::Absent,
+                busy: false,
+                records: BTreeMap::new(),
+                late: BTreeSet::new(),
+                deletions: 0,
+                consumed: false,
+                lossy: false,
+                purging: false,
+                returned: false,
+            });
+        let exchanges = plan.exchanges.iter().map(|(kind, durable)| Exchange {
             kind,
             durable: *durable,
             standing: if *kind == "default" {
@@ -179,6 +241,7 @@ impl Oracle {
                 Standing::Absent
             },
             busy: false,
+            since: 0,
         });
         Self {
             queues: queues.collect(),
@@ -186,6 +249,9 @@ impl Oracle {
             bindings: BTreeMap::new(),
             messages: Vec::new(),
             outstanding: BTreeMap::new(),
+            letters: HashMap::new(),
+            now_ms: 0,
+            events: 0,
             allows_damage: false,
         }
     }
@@ -221,8 +287,9 @@ impl Oracle {
     /// A message is sent. Returns the queues that it must reach.
     pub(crate) fn published(&mut self, message: u64, exchange: usize, key: usize) -> Vec<usize> {
         let mut must = Vec::new();
+        let fresh = self.fresh();
         for (queue, sure) in self.routes(exchange, key) {
-            self.queues[queue].records.insert(message, FRESH);
+            self.queues[queue].records.insert(message, fresh);
             if sure {
                 must.push(queue);
             }
@@ -247,10 +314,11 @@ impl Oracle {
     /// Definitions have changed, or may: publishes under way may go elsewhere.
     pub(crate) fn reroute(&mut self) {
         let mut outstanding = std::mem::take(&mut self.outstanding);
+        let fresh = self.fresh();
         for (message, one) in &mut outstanding {
             let routes = self.routes(one.exchange, one.key);
             for (queue, _) in &routes {
-                self.queues[*queue].records.entry(*message).or_insert(FRESH);
+                self.queues[*queue].records.entry(*message).or_insert(fresh);
             }
             one.must.retain(|queue| routes.contains(&(*queue, true)));
         }
@@ -265,8 +333,12 @@ impl Oracle {
             ));
         };
         for queue in &outstanding.must {
+            let expires_by = self
+                .ttl_ms(*queue, message)
+                .map(|ttl_ms| self.now_ms + ttl_ms);
             if let Some(record) = self.queues[*queue].records.get_mut(&message) {
                 record.must = true;
+                record.expires_by = expires_by;
             }
         }
         Ok(outstanding.must)
@@ -285,23 +357,36 @@ impl Oracle {
 
     /// A client has received a message.
     pub(crate) fn delivered(&mut self, one: &Delivered) -> Verdict {
+        let verdict = self.delivered_known(one);
+        if verdict.is_err() && self.welcome_another(one.queue, one.message) {
+            return self.delivered_known(one);
+        }
+        verdict
+    }
+
+    fn delivered_known(&mut self, one: &Delivered) -> Verdict {
         let Delivered {
             queue,
             message,
             redelivered,
+            asked,
             ..
         } = *one;
         let found = &mut self.queues[queue];
         let Some(record) = found.records.get_mut(&message) else {
-            if found.late.contains(&message) && one.since < found.deletions {
+            if found.late.contains(&message) && asked.deletions < found.deletions {
                 return Ok(());
             }
             return Err(format!(
                 "queue {queue} delivered message {message}, which it never got or which is gone for ever"
             ));
         };
-        if matches!(record.gone, Gone::Settled | Gone::ForEver) {
-            if found.late.contains(&message) && one.since < found.deletions {
+        if record.is_doubled {
+            record.holder = (!one.no_ack).then_some(one.holder);
+            return Ok(());
+        }
+        if matches!(record.gone, Gone::Settled | Gone::ForEver | Gone::Dead(_)) {
+            if found.late.contains(&message) && asked.deletions < found.deletions {
                 return Ok(());
             }
             return Err(format!(
@@ -324,6 +409,12 @@ impl Oracle {
                 "queue {queue}: message {message} is flagged redelivered, and nobody had it"
             ));
         }
+        if let Some(by) = record.expires_by.filter(|by| *by < asked.at_ms) {
+            return Err(format!(
+                "queue {queue} delivered message {message} to {:?}, who asked at {} ms; it was to go by {by} ms",
+                one.holder, asked.at_ms
+            ));
+        }
         record.seen = true;
         if one.no_ack {
             record.gone = Gone::Settled;
@@ -334,9 +425,12 @@ impl Oracle {
     }
 
     /// A client reads what was written before its session ended: it doesn't hold it.
-    pub(crate) fn overheard(&self, queue: usize, message: u64) -> Verdict {
+    pub(crate) fn overheard(&mut self, queue: usize, message: u64) -> Verdict {
         let found = &self.queues[queue];
         if found.records.contains_key(&message) || found.late.contains(&message) {
+            return Ok(());
+        }
+        if self.welcome_another(queue, message) {
             return Ok(());
         }
         Err(format!(
@@ -371,7 +465,7 @@ impl Oracle {
         found.returned = true;
         if let Some(record) = found.records.get_mut(&message) {
             record.holder = None;
-            if record.gone == Gone::Settled {
+            if matches!(record.gone, Gone::Settled | Gone::Dead(Reason::Rejected)) {
                 record.gone = Gone::No;
             }
         }
@@ -384,11 +478,10 @@ impl Oracle {
 
     /// That a message was settled is durable now, if the publish that followed is (and was written).
     pub(crate) fn harden(&mut self, queue: usize, message: u64, by: u64) {
-        let found = &mut self.queues[queue];
-        let written = found
-            .records
-            .get(&by)
-            .is_some_and(|record| record.gone == Gone::No);
+        let found = &self.queues[queue];
+        let written = found.records.get(&by).is_some_and(|record| {
+            record.gone == Gone::No && self.deaths(queue, by, record).is_empty()
+        });
         if !written || found.lossy || !found.durable || !self.messages[by as usize].persistent {
             return;
         }
@@ -403,14 +496,17 @@ impl Oracle {
         }
     }
 
-    /// A purge is sent: what may meet it.
-    pub(crate) fn purging(&mut self, queue: usize) -> Vec<u64> {
+    /// A purge is sent: what it surely meets. `before`: messages that were surely put in the queue on this
+    /// channel.
+    pub(crate) fn purging(&mut self, queue: usize, before: &[u64]) -> Vec<u64> {
         let found = &mut self.queues[queue];
         found.purging = true;
         let mut sure = Vec::new();
         for (message, record) in &mut found.records {
             if record.gone == Gone::No && record.holder.is_none() {
-                if record.must && !found.consumed {
+                let was_there = record.must || before.contains(message);
+                // Where messages fall by themselves, its letter may have left before.
+                if was_there && !found.consumed && found.rules.dead_letters.is_none() {
                     sure.push(*message);
                 }
                 record.gone = Gone::Perhaps;
@@ -421,8 +517,9 @@ impl Oracle {
 
     /// The purge is answered; those it surely met.
     pub(crate) fn purged(&mut self, queue: usize, sure: &[u64]) {
+        let since = self.next_event();
         let found = &mut self.queues[queue];
-        found.purging = false;
+        (found.purging, found.since) = (false, since);
         for record in found.records.values_mut() {
             if record.gone == Gone::No && record.holder.is_none() {
                 record.gone = Gone::Perhaps;
@@ -438,8 +535,34 @@ impl Oracle {
         }
     }
 
+    /// Somebody asks a queue for messages now.
+    pub(crate) fn asked(&self, queue: usize) -> Asked {
+        Asked {
+            deletions: self.queues[queue].deletions,
+            at_ms: self.now_ms,
+        }
+    }
+
+    /// A queue is declared.
+    pub(crate) fn declared(&mut self, queue: usize) {
+        let since = self.next_event();
+        let found = &mut self.queues[queue];
+        if found.standing != Standing::Present {
+            found.since = since;
+        }
+        (found.standing, found.busy) = (Standing::Present, false);
+    }
+
+    /// Bindings of an exchange have changed, or it was declared.
+    pub(crate) fn exchange_changed(&mut self, exchange: usize) {
+        self.exchanges[exchange].since = self.next_event();
+    }
+
     /// The queue is deleted, and that is durable.
     pub(crate) fn deleted(&mut self, queue: usize) {
+        for exchange in 0..self.exchanges.len() {
+            self.exchange_changed(exchange);
+        }
         let found = &mut self.queues[queue];
         found.standing = Standing::Absent;
         found.deletions += 1;

@@ -2,6 +2,41 @@
 //! testing), since a run with everything on hides what a run with little on shows.
 
 use crate::dice::Dice;
+use crate::rules::Rules;
+
+/// What a seed may have beyond what its own dice say; each has dice of its own, so that a seed without it tells the
+/// story that it told before there was any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extras {
+    /// Sessions move to other cores.
+    pub(crate) moves: bool,
+    /// Queues have dead letters, times to live, priorities, limits.
+    pub(crate) rules: bool,
+}
+
+impl Extras {
+    pub(crate) const ALL: Self = Self {
+        moves: true,
+        rules: true,
+    };
+    pub(crate) const RULES: Self = Self {
+        moves: false,
+        rules: true,
+    };
+    pub(crate) const NONE: Self = Self {
+        moves: false,
+        rules: false,
+    };
+
+    /// All but those that `SIM_WITHOUT` names.
+    pub(crate) fn from_environment() -> Self {
+        let without = std::env::var("SIM_WITHOUT").unwrap_or_default();
+        Self {
+            moves: !without.contains("moves"),
+            rules: !without.contains("rules"),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -48,6 +83,7 @@ pub(crate) struct Plan {
     pub(crate) prefetch: u16,
     /// Messages after which a session may move to another core; 0 is never, and then queues are their declarers'.
     pub(crate) move_messages: u32,
+    pub(crate) rules: Rules,
 }
 
 /// How often what comes next.
@@ -62,7 +98,20 @@ pub(crate) struct Weights {
 }
 
 impl Plan {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
+    /// The plan of a seed, and the dice that go on from there.
+    pub(crate) fn of_seed(seed: u64, extras: Extras) -> (Self, Dice) {
+        let mut dice = Dice::new(seed);
+        let mut plan = Self::new(&mut dice);
+        if extras.rules {
+            plan.rules = Rules::throw(seed, &mut plan);
+        }
+        if extras.moves {
+            plan.move_messages = moves(seed);
+        }
+        (plan, dice)
+    }
+
+    fn new(dice: &mut Dice) -> Self {
         let mut some = |of: usize| dice.chance(1, of);
         let (harsh, cuts, stalls, jumps) = (some(3), some(2), some(3), some(3));
         let (disk_full, eio, clean_stops) = (some(8), some(24), some(3));
@@ -122,15 +171,14 @@ impl Plan {
             pipelines,
             prefetch: [0, 1, 1, 3, 20][dice.roll(5)],
             move_messages: 0,
+            rules: Rules::default(),
         }
     }
+}
 
-    /// Has sessions move, for two seeds of three. The dice for that are others than the rest's, so that a seed of the
-    /// last third tells the story that it told before there were moves.
-    pub(crate) fn with_moves(mut self, seed: u64) -> Self {
-        const SALT: u64 = u64::from_be_bytes(*b"\0\0travel");
-        let mut dice = Dice::new(seed ^ SALT);
-        self.move_messages = [0, 1, 1, 2, 8, 0][dice.roll(6)];
-        self
-    }
+/// Messages after which sessions move, for two seeds of three.
+fn moves(seed: u64) -> u32 {
+    const SALT: u64 = u64::from_be_bytes(*b"\0\0travel");
+    let mut dice = Dice::new(seed ^ SALT);
+    [0, 1, 1, 2, 8, 0][dice.roll(6)]
 }

@@ -10,7 +10,7 @@ use leveret::log::LogName;
 use crate::dice::Dice;
 use crate::inspect::inspect;
 use crate::oracle::{Standing, Stop, Verdict};
-use crate::plan::Plan;
+use crate::plan::{Extras, Plan};
 use crate::trace;
 use crate::world::World;
 
@@ -19,17 +19,15 @@ use crate::world::World;
 const FILES_LEFT: usize = 6;
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64) -> Verdict {
-    let mut dice = Dice::new(seed);
-    let plan = Plan::new(&mut dice).with_moves(seed);
+pub(crate) fn run(seed: u64, extras: Extras) -> Verdict {
+    let (plan, dice) = Plan::of_seed(seed, extras);
     run_plan(plan, dice, None).map(drop)
 }
 
 /// Runs a seed without other faults than this: the disk fails at an operation, counted from 1. Returns how
 /// many operations there were before the end.
 pub(crate) fn run_with_fault(seed: u64, fault_at: Option<u64>) -> Verdict<u64> {
-    let mut dice = Dice::new(seed);
-    let mut plan = Plan::new(&mut dice);
+    let (mut plan, dice) = Plan::of_seed(seed, Extras::RULES);
     (plan.clean_stops, plan.disk_full, plan.eio) = (false, false, false);
     run_plan(plan, dice, fault_at)
 }
@@ -113,6 +111,8 @@ impl World {
 
     fn judge(&mut self, stop: Stop) -> Verdict {
         let found = inspect(&self.disk, self.plan.cores, &self.oracle, self.plan.keys)?;
+        let ruled = u64::from(self.plan.rules.any());
+        trace::count(|counts| counts.ruled += ruled);
         let lossy = std::mem::take(&mut self.disk.failed_reads) > 0;
         self.oracle.judge(&found, stop, lossy)
     }
@@ -151,7 +151,7 @@ impl World {
             }
         }
         self.until("every session is forgotten", |core| {
-            core.session_count() == 0
+            core.session_count() == 0 && !core.has_letters()
         })?;
         for core in 0..self.cores.len() {
             self.cores[core].finish();
@@ -186,6 +186,12 @@ impl World {
         for queue in 0..self.oracle.queues.len() {
             if self.oracle.queues[queue].standing == Standing::Present {
                 self.clients[client].consume(queue, false, &mut self.oracle);
+                // What is there now comes in the order of priorities.
+                let consumer = self.clients[client].consumers.last_mut();
+                let consumer = consumer.filter(|_| !self.oracle.is_grave(queue));
+                if let Some(consumer) = consumer {
+                    consumer.last_lane = Some(u8::MAX);
+                }
                 self.run_until_idle()?;
             }
         }
@@ -200,7 +206,7 @@ impl World {
         self.oracle.all_drained()?;
         // What nobody waits for is written, and the log is closed.
         for _ in 0..4 {
-            self.now = self.now + Duration::from_secs(1);
+            self.set_time(self.now + Duration::from_secs(1));
             for core in 0..self.cores.len() {
                 self.turn(core)?;
             }

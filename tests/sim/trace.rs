@@ -29,6 +29,9 @@ pub(crate) struct Counts {
     /// Bits that were flipped between two lives, and how often damage was reported then.
     pub(crate) flips: u64,
     pub(crate) damaged: u64,
+    /// Of the images, those with queues that let messages fall, and letters that came somewhere.
+    pub(crate) ruled: u64,
+    pub(crate) letters: u64,
     pub(crate) confirms: u64,
     pub(crate) deliveries: u64,
     /// Sessions that left for another core.
@@ -43,6 +46,8 @@ impl Counts {
         self.clean_stops += other.clean_stops;
         self.flips += other.flips;
         self.damaged += other.damaged;
+        self.ruled += other.ruled;
+        self.letters += other.letters;
         self.confirms += other.confirms;
         self.deliveries += other.deliveries;
         self.moves += other.moves;

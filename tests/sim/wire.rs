@@ -7,8 +7,9 @@ use leveret::amqp::content::{self, ContentHeader};
 use leveret::amqp::frame::{self, FrameKind};
 use leveret::amqp::method;
 
-pub(crate) const PERSISTENT: &[u8] = &[0x10, 0, 2];
-pub(crate) const TRANSIENT: &[u8] = &[0x10, 0, 1];
+use crate::letters::{Deaths, read_deaths};
+use crate::rules::{QueueRules, Stamp};
+
 /// What our clients agree to.
 pub(crate) const FRAME_MAX: u32 = 16 * 1024;
 
@@ -125,7 +126,7 @@ pub(crate) fn publish(
     out: &mut Vec<u8>,
     channel: u16,
     (exchange, key): (usize, usize),
-    (persistent, mandatory): (bool, bool),
+    (persistent, mandatory, stamp): (bool, bool, Stamp),
     body: &[u8],
 ) {
     let publish = basic::Publish {
@@ -135,9 +136,33 @@ pub(crate) fn publish(
         immediate: false,
     };
     basic_method(out, channel, basic::AMQPMethod::Publish(publish));
-    let properties = if persistent { PERSISTENT } else { TRANSIENT };
-    content::write_header(out, channel, body.len() as u64, properties);
+    content::write_header(
+        out,
+        channel,
+        body.len() as u64,
+        &properties(persistent, stamp),
+    );
     content::write_body(out, channel, body, FRAME_MAX as usize - 8);
+}
+
+/// Delivery mode, priority and expiration.
+fn properties(persistent: bool, stamp: Stamp) -> Vec<u8> {
+    const DELIVERY_MODE: u16 = 0x1000;
+    const PRIORITY: u16 = 0x0800;
+    const EXPIRATION: u16 = 0x0100;
+    let mut flags = DELIVERY_MODE;
+    let mut values = vec![1 + u8::from(persistent)];
+    if let Some(priority) = stamp.priority {
+        flags |= PRIORITY;
+        values.push(priority);
+    }
+    if let Some(ttl_ms) = stamp.ttl_ms {
+        let text = ttl_ms.to_string();
+        flags |= EXPIRATION;
+        values.push(text.len() as u8);
+        values.extend(text.bytes());
+    }
+    [flags.to_be_bytes().to_vec(), values].concat()
 }
 
 pub(crate) fn consume(out: &mut Vec<u8>, channel: u16, queue: usize, tag: &str, no_ack: bool) {
@@ -150,10 +175,11 @@ pub(crate) fn consume(out: &mut Vec<u8>, channel: u16, queue: usize, tag: &str, 
     basic_method(out, channel, basic::AMQPMethod::Consume(consume));
 }
 
-pub(crate) fn declare_queue(out: &mut Vec<u8>, queue: usize, durable: bool) {
+pub(crate) fn declare_queue(out: &mut Vec<u8>, queue: usize, durable: bool, rules: QueueRules) {
     let declare = queue::Declare {
         queue: queue_name(queue).into(),
         durable,
+        arguments: arguments(rules),
         ..queue::Declare::default()
     };
     put(
@@ -161,6 +187,31 @@ pub(crate) fn declare_queue(out: &mut Vec<u8>, queue: usize, durable: bool) {
         1,
         AMQPClass::Queue(queue::AMQPMethod::Declare(declare)),
     );
+}
+
+fn arguments(rules: QueueRules) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if let Some((exchange, key)) = rules.dead_letters {
+        let names = [
+            ("x-dead-letter-exchange", exchange_name(exchange)),
+            ("x-dead-letter-routing-key", key_name(exchange, key)),
+        ];
+        for (name, value) in names {
+            arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+    }
+    let numbers = [
+        ("x-message-ttl", rules.ttl_ms),
+        ("x-max-length", rules.max_length),
+        ("x-delivery-limit", rules.delivery_limit),
+        ("x-max-priority", rules.max_priority.map(u64::from)),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            arguments.insert(name.into(), AMQPValue::LongLongInt(value as i64));
+        }
+    }
+    arguments
 }
 
 pub(crate) fn delete_queue(out: &mut Vec<u8>, queue: usize) {
@@ -227,6 +278,8 @@ pub(crate) struct Heard {
     pub(crate) channel: u16,
     pub(crate) method: AMQPClass,
     pub(crate) body: Vec<u8>,
+    /// How the content has died so far.
+    pub(crate) deaths: Deaths,
 }
 
 /// Puts what a socket brings together.
@@ -272,6 +325,7 @@ impl Ear {
                         channel,
                         method,
                         body: Vec::new(),
+                        deaths: Deaths::new(),
                     };
                     if has_content {
                         self.partial = Some((one, u64::MAX));
@@ -279,12 +333,12 @@ impl Ear {
                         heard.push(one);
                     }
                 }
-                (FrameKind::Header, Some((method, u64::MAX))) => {
+                (FrameKind::Header, Some((mut method, u64::MAX))) => {
                     let header = ContentHeader::read(one.payload);
-                    let size = header
-                        .map_err(|error| format!("no header: {error:?}"))?
-                        .body_size;
-                    self.partial = Some((method, size));
+                    let header = header.map_err(|error| format!("no header: {error:?}"))?;
+                    let deaths = read_deaths(header.properties);
+                    method.deaths = deaths.ok_or("an x-death that no broker writes")?;
+                    self.partial = Some((method, header.body_size));
                 }
                 (FrameKind::Body, Some((mut method, missing))) => {
                     method.body.extend_from_slice(one.payload);

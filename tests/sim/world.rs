@@ -87,6 +87,8 @@ pub(crate) fn drain(core: &mut Core, client: &Client, most: usize, now: Time) ->
 
 /// Where a client's session is that is under way.
 const NOWHERE: usize = usize::MAX;
+/// How old the world is where that matters.
+const AGES: Duration = Duration::from_secs(1000);
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -110,7 +112,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: Plan, dice: Dice) -> Self {
-        let mut oracle = Oracle::new(&plan.queues, &plan.exchanges);
+        let mut oracle = Oracle::new(&plan);
         if plan.harsh {
             oracle.allow_damage();
         }
@@ -118,9 +120,14 @@ impl World {
         disk.harsh = plan.harsh;
         disk.eio_of = if plan.eio { 4 } else { 0 };
         Self {
+            // Where messages expire, inspections live before all that.
+            now: if plan.rules.any() {
+                Time(1) + AGES
+            } else {
+                Time(1)
+            },
             plan,
             dice,
-            now: Time(1),
             disk,
             cores: Vec::new(),
             rings: Vec::new(),
@@ -137,6 +144,11 @@ impl World {
     pub(crate) fn start(&mut self) -> Verdict {
         let seed = self.dice.word();
         trace::note("start", [seed, 0, 0]);
+        if self.plan.rules.any() {
+            let off = [0, 10, 1000, 10_000][self.dice.roll(4)];
+            let off = Duration::from_millis(self.dice.roll(off) as u64);
+            self.set_time(self.now + off);
+        }
         (self.cores, _) = recover(&self.disk, self.plan.cores, seed, self.plan.move_messages)?;
         let rings = self.cores.len() * self.cores.len();
         self.rings = (0..rings).map(|_| VecDeque::new()).collect();
@@ -147,6 +159,11 @@ impl World {
             self.turn(core)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn set_time(&mut self, now: Time) {
+        self.now = now;
+        self.oracle.now_ms = now.0 / 1_000_000;
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -299,7 +316,8 @@ impl World {
     /// Something happens. False: nothing is under way anywhere.
     pub(crate) fn step(&mut self) -> Verdict<bool> {
         trace::count(|counts| counts.steps += 1);
-        self.now = self.now + Duration::from_micros(self.dice.roll(200) as u64);
+        let moment = Duration::from_micros(self.dice.roll(200) as u64);
+        self.set_time(self.now + moment);
         let rings: Vec<usize> = (0..self.rings.len())
             .filter(|ring| !self.rings[*ring].is_empty())
             .collect();
@@ -434,7 +452,8 @@ impl World {
         } else {
             60
         };
-        self.now = self.now + Duration::from_millis(self.dice.roll(most) as u64);
+        let a_while = Duration::from_millis(self.dice.roll(most) as u64);
+        self.set_time(self.now + a_while);
         if self.plan.disk_full && !self.is_calm && self.dice.chance(1, 4) {
             self.disk.is_full = !self.disk.is_full;
         }
@@ -456,7 +475,7 @@ impl World {
             .min()
             .filter(|time| time.0 < self.now.0 + 5_000_000_000);
         if let Some(time) = next {
-            self.now = self.now.max(time);
+            self.set_time(self.now.max(time));
         }
         let full: Vec<usize> = (0..self.cores.len())
             .filter(|core| self.cores[*core].is_disk_full())

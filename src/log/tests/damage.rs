@@ -224,7 +224,7 @@ fn what_is_behind_damage_is_found_and_written_again() {
     assert_eq!(seen, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
     log.garbage_bytes = 0;
     let mut again = 0;
-    while let Some(stretch) = log.next_to_rewrite() {
+    while let Some(stretch) = log.next_to_rewrite(disk.now) {
         let bytes = &disk.files[&stretch.file][stretch.offset as usize..][..stretch.len];
         let mut survivors = Vec::new();
         log.visit(&stretch, bytes, |record| survivors.extend(record.lsn));
@@ -250,7 +250,7 @@ fn what_a_segment_held_before_the_restart_counts_as_garbage() {
     disk.serve(&mut log);
     disk.append(&mut log, &[&payload]).expect("room");
     log.garbage_bytes = 0;
-    assert!(log.wants_rewriting());
+    assert!(log.wants_rewriting(disk.now));
 }
 
 /// What a torn write left of a header may be one copy: without it, the file looks like one that was never begun.

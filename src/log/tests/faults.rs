@@ -176,3 +176,85 @@ fn bytes_that_were_never_a_log_do_no_harm() {
         assert_eq!(records.last().map(Vec::as_slice), Some(&b"after"[..]));
     }
 }
+
+/// Goes through the oldest segment. The stretch that is read at `unreadable`, counted from 0, brings nothing. The
+/// LSNs that were written again, and how many stretches there were.
+fn go_through(disk: &Disk, log: &mut Log, unreadable: Option<usize>) -> (Vec<Lsn>, usize) {
+    let (mut again, mut reads) = (Vec::new(), 0);
+    while let Some(stretch) = log.next_to_rewrite(disk.now) {
+        let bytes = &disk.files[&stretch.file][stretch.offset as usize..][..stretch.len];
+        let bytes = if unreadable == Some(reads) {
+            &[]
+        } else {
+            bytes
+        };
+        let mut survivors = Vec::new();
+        log.visit(&stretch, bytes, |record| survivors.extend(record.lsn));
+        survivors.retain(|lsn| !again.contains(lsn));
+        for lsn in survivors {
+            log.next_lsn();
+            log.forget(lsn);
+            again.push(lsn);
+        }
+        reads += 1;
+    }
+    (again, reads)
+}
+
+/// A log whose oldest segment is worth to be written again, in several stretches; how many messages that has.
+fn worn() -> (Disk, Log, usize) {
+    let (mut disk, mut log) = fresh();
+    log.garbage_bytes = 0;
+    let payload = vec![1; 400_000];
+    let mut lsns = Vec::new();
+    while log.segments.len() < 4 {
+        lsns.push(log.upcoming_lsn());
+        disk.append(&mut log, &[&payload]).expect("room");
+    }
+    let old = log.segments.iter().nth(1).map(|second| second.first_lsn);
+    let (oldest, rest): (Vec<Lsn>, Vec<Lsn>) = lsns.iter().partition(|lsn| Some(**lsn) < old);
+    for lsn in rest {
+        log.forget(lsn);
+    }
+    assert!(log.wants_rewriting(disk.now));
+    (disk, log, oldest.len())
+}
+
+#[test]
+fn a_read_that_fails_once_while_survivors_are_written_again_costs_nothing() {
+    let (mut disk, mut log, alive) = worn();
+    let (first, _) = go_through(&disk, &mut log, Some(0));
+    assert!(first.len() < alive, "some could not be read");
+    assert!(!log.segments[0].damaged, "and are not given up");
+    assert!(!log.wants_rewriting(disk.now), "not at once");
+    disk.now = disk.now + limits::REWRITE_RETRY;
+    assert!(log.wants_rewriting(disk.now));
+    let (second, _) = go_through(&disk, &mut log, None);
+    assert!(second.len() >= alive - first.len());
+    assert_eq!(log.segments[0].live, 0);
+    disk.append(&mut log, &[b"gives it up"]).expect("room");
+    disk.append(&mut log, &[b"gives it up"]).expect("room");
+    assert_eq!(disk.quarantined, []);
+}
+
+#[test]
+fn what_cannot_be_read_twice_is_given_up_and_reported() {
+    let (mut disk, mut log, alive) = worn();
+    let oldest = log.segments[0].file.file;
+    let (first, _) = go_through(&disk, &mut log, Some(0));
+    assert!(first.len() < alive);
+    disk.now = disk.now + limits::REWRITE_RETRY;
+    go_through(&disk, &mut log, Some(0));
+    assert!(log.segments[0].damaged);
+    assert_eq!(log.segments[0].live, 0);
+    for _ in 0..2 {
+        disk.append(&mut log, &[b"x"]).expect("room");
+    }
+    assert_eq!(disk.quarantined, [oldest], "once, and nothing else");
+    disk.now = disk.now + limits::REWRITE_RETRY;
+    assert_ne!(
+        log.segments.front().map(|segment| segment.file.file),
+        Some(oldest),
+        "it is not tried a third time"
+    );
+}

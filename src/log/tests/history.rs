@@ -248,8 +248,8 @@ impl World {
 
     /// Writes the survivors of the oldest segment again, if it is time.
     fn rewrite(&mut self) {
-        while self.log.wants_rewriting() || self.log.is_rewriting() {
-            let Some(stretch) = self.log.next_to_rewrite() else {
+        while self.log.wants_rewriting(self.disk.now) || self.log.is_rewriting() {
+            let Some(stretch) = self.log.next_to_rewrite(self.disk.now) else {
                 continue;
             };
             let bytes = &self.disk.files[&stretch.file][stretch.offset as usize..][..stretch.len];

@@ -512,9 +512,9 @@ impl Journal {
     }
 
     /// Has the next piece of the oldest segment read, if its survivors are to be written again.
-    pub(super) fn rewrite(&mut self) {
+    pub(super) fn rewrite(&mut self, now: Time) {
         let mut reads = self.reads.values();
-        let is_due = self.log.is_rewriting() || self.log.wants_rewriting();
+        let is_due = self.log.is_rewriting() || self.log.wants_rewriting(now);
         if !is_due
             || self.finishing
             || self.is_overfull()
@@ -523,7 +523,7 @@ impl Journal {
         {
             return;
         }
-        if let Some(stretch) = self.log.next_to_rewrite() {
+        if let Some(stretch) = self.log.next_to_rewrite(now) {
             self.read(stretch, Reading::Rewrite(stretch));
         }
     }

@@ -3,7 +3,8 @@
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection, queue};
 
 use super::{Call, Client, Held, Settled};
-use crate::oracle::{Delivered, Gone, Oracle, Standing, Verdict};
+use crate::letters::Deaths;
+use crate::oracle::{Asked, Delivered, Gone, Oracle, Standing, Verdict};
 use crate::trace;
 use crate::wire::{self, Heard};
 
@@ -20,7 +21,10 @@ impl Client {
 
     fn heard(&mut self, heard: Heard, oracle: &mut Oracle) -> Verdict {
         match heard.method {
-            AMQPClass::Basic(method) => self.heard_basic(method, &heard.body, oracle),
+            AMQPClass::Basic(method) => {
+                let content = (&heard.body[..], &heard.deaths);
+                self.heard_basic(method, content, oracle)
+            }
             AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
                 let forced = close.reply_code == 320;
                 if forced {
@@ -41,7 +45,7 @@ impl Client {
     fn heard_basic(
         &mut self,
         method: basic::AMQPMethod,
-        body: &[u8],
+        content: (&[u8], &Deaths),
         oracle: &mut Oracle,
     ) -> Verdict {
         match method {
@@ -50,7 +54,7 @@ impl Client {
                 return self.confirmed(ack.delivery_tag, ack.multiple, oracle);
             }
             basic::AMQPMethod::Return(_) => {
-                let (message, _) = wire::read_body(body).ok_or("a return of nobody's body")?;
+                let (message, _) = wire::read_body(content.0).ok_or("a return of nobody's body")?;
                 return oracle.returned(message);
             }
             basic::AMQPMethod::Cancel(cancel) => {
@@ -68,12 +72,12 @@ impl Client {
                     .parse()
                     .map_err(|_| "whose tag?")?;
                 let consumer = &self.consumers[number];
-                let (queue, no_ack, since) = (consumer.queue, consumer.no_ack, consumer.since);
+                let (queue, no_ack, asked) = (consumer.queue, consumer.no_ack, consumer.asked);
                 let message = self.received(
                     (queue, Some(number)),
-                    (no_ack, since),
+                    (no_ack, asked),
                     (deliver.delivery_tag, deliver.redelivered),
-                    body,
+                    content,
                     oracle,
                 )?;
                 let consumer = &mut self.consumers[number];
@@ -87,12 +91,20 @@ impl Client {
                     }
                 }
                 let publisher = oracle.messages[message as usize].publisher;
+                let lane = oracle.lane(queue, message);
                 if !deliver.redelivered
-                    && let Some(last) = consumer.last.insert(publisher, message)
+                    && let Some(last) = consumer.last.insert((publisher, lane), message)
                     && last > message
                 {
                     return Err(format!(
                         "queue {queue}: message {message} comes behind {last} of its channel"
+                    ));
+                }
+                if let Some(last) = &mut consumer.last_lane
+                    && lane > std::mem::replace(last, lane)
+                {
+                    return Err(format!(
+                        "queue {queue}: message {message} comes behind one with a lower priority"
                     ));
                 }
             }
@@ -100,16 +112,16 @@ impl Client {
                 let Some(Call::Get {
                     queue,
                     no_ack,
-                    since,
+                    asked,
                 }) = self.call.take()
                 else {
                     return Err("a get-ok that nobody asked for".to_owned());
                 };
                 self.received(
                     (queue, None),
-                    (no_ack, since),
+                    (no_ack, asked),
                     (get_ok.delivery_tag, get_ok.redelivered),
-                    body,
+                    content,
                     oracle,
                 )?;
             }
@@ -122,13 +134,15 @@ impl Client {
     fn received(
         &mut self,
         (queue, consumer): (usize, Option<usize>),
-        (no_ack, since): (bool, u64),
+        (no_ack, asked): (bool, Asked),
         (tag, redelivered): (u64, bool),
-        body: &[u8],
+        (body, deaths): (&[u8], &Deaths),
         oracle: &mut Oracle,
     ) -> Verdict<u64> {
         trace::count(|counts| counts.deliveries += 1);
-        let (message, len) = wire::read_body(body).ok_or("a delivery of nobody's body")?;
+        let (root, len) = wire::read_body(body).ok_or("a delivery of nobody's body")?;
+        let letter = oracle.letter(root, deaths);
+        let message = letter.ok_or_else(|| format!("message {root} with a history: {deaths:?}"))?;
         trace::note("delivered", [self.uid, queue as u64, message]);
         let expected = oracle.messages.get(message as usize);
         if expected.is_none_or(|expected| expected.len != len) {
@@ -152,7 +166,7 @@ impl Client {
             redelivered,
             no_ack,
             holder,
-            since,
+            asked,
         };
         if matches!(self.call, Some(Call::Recover)) && !no_ack {
             // It was sent before the broker heard the question, and has gone back: somebody else may have it.
@@ -201,20 +215,24 @@ impl Client {
         trace::note("answered", [self.uid, 0, 0]);
         match (call, answer) {
             (Call::DeclareQueue(queue), AMQPClass::Queue(Q::DeclareOk(_))) => {
-                oracle.queues[queue].standing = Standing::Present;
-                oracle.queues[queue].busy = false;
+                oracle.declared(queue);
             }
             (Call::DeclareExchange(exchange), AMQPClass::Exchange(_)) => {
                 oracle.exchanges[exchange].standing = Standing::Present;
                 oracle.exchanges[exchange].busy = false;
+                oracle.exchange_changed(exchange);
             }
             (Call::Delete(queue), AMQPClass::Queue(Q::DeleteOk(_))) => {
                 oracle.deleted(queue);
                 oracle.queues[queue].busy = false;
             }
-            (Call::Purge(queue, sure), AMQPClass::Queue(Q::PurgeOk(_))) => {
+            (Call::Purge { queue, sure, more }, AMQPClass::Queue(Q::PurgeOk(_))) => {
                 oracle.purged(queue, &sure);
-                oracle.queues[queue].busy = false;
+                oracle.queues[queue].busy = more > 0;
+                if let Some(more) = more.checked_sub(1) {
+                    let sure = Vec::new();
+                    self.call = Some(Call::Purge { queue, sure, more });
+                }
                 for message in sure {
                     let (end, behind_question) = (0, false);
                     let gone = oracle.queues[queue]
@@ -227,16 +245,19 @@ impl Client {
                             message,
                             end,
                             behind_question,
+                            is_letter: false,
                         });
                     }
                 }
             }
             (Call::Bind(binding), AMQPClass::Queue(Q::BindOk(_))) => {
                 oracle.bindings.insert(binding, Standing::Present);
+                oracle.exchange_changed(binding.0);
                 oracle.queues[binding.2].busy = false;
             }
             (Call::Unbind(binding), AMQPClass::Queue(Q::UnbindOk(_))) => {
                 oracle.bindings.remove(&binding);
+                oracle.exchange_changed(binding.0);
                 oracle.queues[binding.2].busy = false;
                 oracle.reroute();
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::letters::Found;
 use super::{FRESH, FoundMessage, Gone, Inspection, Oracle, Record, Standing, Stop, Verdict};
 
 impl Oracle {
@@ -18,38 +19,53 @@ impl Oracle {
         let rotten = stop == Stop::Rot && is_damaged;
         crate::trace::count(|counts| counts.damaged += u64::from(rotten));
         self.judge_definitions(found)?;
+        let mut there = Vec::new();
         for number in 0..self.queues.len() {
-            let there = found.queues[number].as_deref();
-            self.judge_queue(number, there, stop, (lossy || rotten, rotten))?;
+            let found = found.queues[number].as_deref().unwrap_or(&[]);
+            there.push(self.judge_found(number, found, stop, (lossy || rotten, rotten))?);
+        }
+        for number in 0..self.queues.len() {
+            if found.queues[number].is_some() && !lossy && !rotten {
+                self.judge_missing(number, &there)?;
+            }
+        }
+        for (queue, there) in self.queues.iter_mut().zip(there) {
+            queue.records = there;
+            queue.late.clear();
+            (queue.consumed, queue.lossy, queue.returned) = (false, false, false);
+            queue.purging = false;
         }
         self.outstanding.clear();
         Ok(())
     }
 
     fn judge_definitions(&mut self, found: &Inspection) -> Verdict {
+        let mut changed = Vec::new();
         for (number, exchange) in self.exchanges.iter_mut().enumerate() {
             let there = found.exchanges[number];
-            exchange.standing = judge_standing(
-                exchange.standing,
-                exchange.durable,
-                there,
-                &format!("exchange {number}"),
-            )?;
+            let before = exchange.standing;
+            let what = format!("exchange {number}");
+            exchange.standing = judge_standing(before, exchange.durable, there, &what)?;
             exchange.busy = false;
+            if exchange.standing != before {
+                changed.push(number);
+            }
         }
-        for (number, queue) in self.queues.iter_mut().enumerate() {
+        for number in 0..self.queues.len() {
             let there = found.queues[number].is_some();
+            let queue = &mut self.queues[number];
             let before = queue.standing;
             queue.standing =
                 judge_standing(before, queue.durable, there, &format!("queue {number}"))?;
             queue.busy = false;
+            self.note_change(number, before);
         }
         for binding in &found.bindings {
             self.bindings.entry(*binding).or_insert(Standing::Absent);
         }
         for (binding, standing) in &mut self.bindings {
-            let (exchange, _, queue) = *binding;
-            let (exchange, queue) = (&self.exchanges[exchange], &self.queues[queue]);
+            let (number, _, queue) = *binding;
+            let (exchange, queue) = (&self.exchanges[number], &self.queues[queue]);
             let durable = exchange.durable && queue.durable;
             let mut before = *standing;
             if durable && queue.standing == Standing::Absent {
@@ -57,95 +73,139 @@ impl Oracle {
                 before = Standing::Absent;
             }
             let there = found.bindings.contains(binding);
+            let was = *standing;
             *standing = judge_standing(before, durable, there, &format!("binding {binding:?}"))?;
+            if *standing != was {
+                changed.push(number);
+            }
+        }
+        for exchange in changed {
+            self.exchange_changed(exchange);
         }
         self.bindings
             .retain(|_, standing| *standing == Standing::Present);
         Ok(())
     }
 
-    fn judge_queue(
+    /// Whether all that is in a queue may be there; what there is to know of it from now on.
+    fn judge_found(
         &mut self,
         number: usize,
-        found: Option<&[FoundMessage]>,
+        found: &[FoundMessage],
         stop: Stop,
         (lossy, rotten): (bool, bool),
-    ) -> Verdict {
-        let queue = &mut self.queues[number];
+    ) -> Verdict<BTreeMap<u64, Record>> {
         let mut there = BTreeMap::new();
-        let mut last: HashMap<u64, u64> = HashMap::new();
-        for one in found.unwrap_or(&[]) {
-            let FoundMessage {
-                message,
-                redelivered,
-            } = *one;
+        let mut last: HashMap<(u64, u8), u64> = HashMap::new();
+        let mut last_lane = u8::MAX;
+        for one in found {
             let said = |what: &str| {
+                let FoundMessage {
+                    message, deaths, ..
+                } = one;
                 Err(format!(
-                    "after a stop, queue {number}: message {message} {what}"
+                    "after a stop, queue {number}: message {message} {deaths:?} {what}"
                 ))
             };
-            let Some(about) = self.messages.get(message as usize) else {
+            let Some(message) = self.letter(one.message, &one.deaths) else {
                 return said("is there, and nobody published it");
             };
-            let known = queue.records.get(&message).copied();
-            let Some(record) = known.or_else(|| rotten.then_some(FRESH)) else {
-                return said("is there, and never came or is gone for ever");
+            let about = (stop, lossy, rotten);
+            let mut known = self.known(number, message, rotten);
+            let mut objection = self.objection(number, message, one, &there, about);
+            if objection.is_some() && self.welcome_another(number, message) {
+                known = self.known(number, message, rotten);
+                objection = self.objection(number, message, one, &there, about);
+            }
+            let record = match (known, objection) {
+                (Some(record), None) => record,
+                (_, objection) => return said(objection.unwrap_or("never came")),
             };
-            if !about.persistent {
-                return said("is there, and isn't persistent");
-            }
-            if record.gone == Gone::ForEver {
-                return said("is there again, although it was settled and that was durable");
-            }
-            // What a failed read made the broker forget, it doesn't know to have delivered.
-            let flag = match (stop, redelivered) {
-                _ if lossy => "",
-                (Stop::Crash, false) => "isn't flagged redelivered",
-                (_, false) if record.seen => "was delivered before, and the flag is lost",
-                (Stop::Clean | Stop::Rot, true)
-                    if !record.seen && !record.perhaps_seen && !queue.consumed =>
-                {
-                    "is flagged redelivered, and nobody had it"
-                }
-                _ => "",
-            };
-            if !flag.is_empty() {
-                return said(flag);
-            }
-            if !lossy
-                && last
-                    .insert(about.publisher, message)
-                    .is_some_and(|last| last > message)
-            {
+            let about = &self.messages[message as usize];
+            let lane = self.lane(number, message);
+            let last = last.insert((about.publisher, lane), message);
+            if !lossy && last.is_some_and(|last| last > message) {
                 return said("comes behind a later one of its channel");
             }
+            if lane > std::mem::replace(&mut last_lane, lane) && !lossy {
+                return said("comes behind one with a lower priority");
+            }
+            let ttl_ms = self.ttl_ms(number, message);
+            let by = ttl_ms.map(|ttl_ms| self.now_ms + ttl_ms);
             let restored = Record {
                 must: true,
-                holder: None,
-                gone: Gone::No,
-                seen: redelivered,
-                perhaps_seen: redelivered,
+                seen: one.redelivered,
+                perhaps_seen: one.redelivered,
+                since: record.since,
+                expires_by: by.into_iter().chain(record.expires_by).min(),
+                is_doubled: record.is_doubled,
+                ..FRESH
             };
-            if there.insert(message, restored).is_some() {
-                return said("is there twice");
+            there.insert(message, restored);
+        }
+        Ok(there)
+    }
+
+    /// What there is to know of a message in a queue. Bits that flipped may bring any back.
+    fn known(&self, queue: usize, message: u64, rotten: bool) -> Option<Record> {
+        let known = self.queues[queue].records.get(&message).copied();
+        known.or_else(|| rotten.then_some(FRESH))
+    }
+
+    /// Why a message can't be in a queue after a stop.
+    fn objection(
+        &self,
+        number: usize,
+        message: u64,
+        one: &FoundMessage,
+        there: &BTreeMap<u64, Record>,
+        (stop, lossy, rotten): (Stop, bool, bool),
+    ) -> Option<&'static str> {
+        let queue = &self.queues[number];
+        let Some(record) = self.known(number, message, rotten) else {
+            return Some("is there, and never came or is gone for ever");
+        };
+        if !self.messages[message as usize].persistent {
+            return Some("is there, and isn't persistent");
+        }
+        if record.is_doubled {
+            return None;
+        }
+        if there.contains_key(&message) {
+            return Some("is there twice");
+        }
+        if record.gone == Gone::ForEver {
+            return Some("is there again, although it was settled and that was durable");
+        }
+        let was_seen = record.seen || record.perhaps_seen || queue.consumed;
+        match (stop, one.redelivered) {
+            // What a failed read made the broker forget, it doesn't know to have delivered.
+            _ if lossy => None,
+            (Stop::Crash, false) => Some("isn't flagged redelivered"),
+            (_, false) if record.seen => Some("was delivered before, and the flag is lost"),
+            (Stop::Clean | Stop::Rot, true) if !was_seen => {
+                Some("is flagged redelivered, and nobody had it")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether all is there that must be, or where its letters go.
+    fn judge_missing(&self, number: usize, there: &Found) -> Verdict {
+        let queue = &self.queues[number];
+        for (message, record) in &queue.records {
+            let must = record.must && self.messages[*message as usize].persistent;
+            let must = must && !(queue.purging && record.holder.is_none());
+            if must
+                && !queue.lossy
+                && !there[number].contains_key(message)
+                && !self.is_accounted(number, *message, record, there)
+            {
+                return Err(format!(
+                    "after a stop, queue {number}: message {message} was confirmed, and is lost"
+                ));
             }
         }
-        if found.is_some() {
-            for (message, record) in &queue.records {
-                let persistent = self.messages[*message as usize].persistent;
-                let must = record.must && record.gone == Gone::No && persistent;
-                let must = must && !(queue.purging && record.holder.is_none());
-                if must && !queue.lossy && !lossy && !there.contains_key(message) {
-                    return Err(format!(
-                        "after a stop, queue {number}: message {message} was confirmed, and is lost"
-                    ));
-                }
-            }
-        }
-        queue.records = there;
-        queue.late.clear();
-        (queue.consumed, queue.lossy, queue.returned) = (false, false, false);
-        queue.purging = false;
         Ok(())
     }
 
@@ -153,7 +213,8 @@ impl Oracle {
     pub(crate) fn all_drained(&self) -> Verdict {
         for (number, queue) in self.queues.iter().enumerate() {
             for (message, record) in &queue.records {
-                if record.must && record.gone == Gone::No && !queue.lossy {
+                if record.must && !queue.lossy && !self.is_accounted(number, *message, record, &[])
+                {
                     return Err(format!(
                         "queue {number} is drained, and message {message}, which was confirmed, never came"
                     ));
