@@ -214,8 +214,8 @@ impl Shard {
         context: &mut ShardContext<'_>,
     ) {
         match self.journal.fetched(read) {
-            Some(Fetched::Pages(queue, stretch)) => {
-                let lost = self.page_in(queue, &stretch, bytes);
+            Some(Fetched::Pages(queue, asked, stretch)) => {
+                let lost = self.page_in(queue, asked, &stretch, bytes);
                 if lost > 0 {
                     notices.add(|| {
                         format!(
@@ -238,8 +238,15 @@ impl Shard {
         }
     }
 
-    /// Takes the messages in that a queue waits for; how many can't be had.
-    fn page_in(&mut self, id: QueueId, stretch: &Stretch, bytes: Option<&[u8]>) -> usize {
+    /// Takes the messages in that a queue waits for, for the sake of the one that is `asked` for; how many can't
+    /// be had.
+    fn page_in(
+        &mut self,
+        id: QueueId,
+        asked: Lsn,
+        stretch: &Stretch,
+        bytes: Option<&[u8]>,
+    ) -> usize {
         let Some(owned) = find(&mut self.queues, id) else {
             return 0;
         };
@@ -266,9 +273,10 @@ impl Shard {
                 }
             });
         let mut lost = 0;
-        // One that was written again while it was read is elsewhere now, and not lost.
+        // One that was written again while it was read is elsewhere now, and not lost; nor is one whose turn came
+        // meanwhile, those of a higher priority having left.
         if taken == 0
-            && wanted.lsn < stretch.end_lsn
+            && wanted.lsn == asked
             && queue
                 .front_page()
                 .is_some_and(|front| front.lsn == wanted.lsn)

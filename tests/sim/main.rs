@@ -43,8 +43,10 @@ const CRASHES: u64 = 60;
 /// - 428774007: the oracle took what a client reads after it has asked to recover for what it holds;
 /// - 1135: a dead letter was lost when it was written again, to another segment, while it was read;
 /// - 2695: in its place another message went, which had stood at its position before the last start and wasn't
-///   persistent.
-const FOUND: [(u64, Extras); 12] = [
+///   persistent;
+/// - 205197: a message was called lost when another of a higher priority had been asked for and had fallen before it
+///   was read.
+const FOUND: [(u64, Extras); 13] = [
     (1, Extras::ALL),
     (2, Extras::ALL),
     (3, Extras::ALL),
@@ -57,6 +59,7 @@ const FOUND: [(u64, Extras); 12] = [
     (428_774_007, Extras::NONE),
     (1135, Extras::RULES),
     (2695, Extras::RULES),
+    (205_197, Extras::RULES),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

@@ -515,11 +515,11 @@ impl Oracle {
         sure
     }
 
-    /// The purge is answered; those it surely met.
-    pub(crate) fn purged(&mut self, queue: usize, sure: &[u64]) {
+    /// The purge is answered; those it surely met. `goes_on`: another was sent behind it.
+    pub(crate) fn purged(&mut self, queue: usize, sure: &[u64], goes_on: bool) {
         let since = self.next_event();
         let found = &mut self.queues[queue];
-        (found.purging, found.since) = (false, since);
+        (found.purging, found.since) = (goes_on, since);
         for record in found.records.values_mut() {
             if record.gone == Gone::No && record.holder.is_none() {
                 record.gone = Gone::Perhaps;

@@ -211,7 +211,7 @@ fn worn() -> (Disk, Log, usize) {
         lsns.push(log.upcoming_lsn());
         disk.append(&mut log, &[&payload]).expect("room");
     }
-    let old = log.segments.iter().nth(1).map(|second| second.first_lsn);
+    let old = log.segments.get(1).map(|second| second.first_lsn);
     let (oldest, rest): (Vec<Lsn>, Vec<Lsn>) = lsns.iter().partition(|lsn| Some(**lsn) < old);
     for lsn in rest {
         log.forget(lsn);

@@ -116,15 +116,15 @@ pub(super) struct Waiter {
 /// What a read is for.
 #[derive(Debug)]
 enum Reading {
-    PageIn(QueueId, Stretch),
+    PageIn(QueueId, Lsn, Stretch),
     Letter(Stretch),
     Rewrite(Stretch),
 }
 
 /// What came of a read.
 pub(super) enum Fetched {
-    /// For a queue that waits for its pages.
-    Pages(QueueId, Stretch),
+    /// For a queue that waits for the message of that number, and for what stands behind it.
+    Pages(QueueId, Lsn, Stretch),
     /// For the first dead letter that waits for it.
     Letters(Stretch),
     /// Messages whose survivors are to be written again.
@@ -481,7 +481,7 @@ impl Journal {
 
     /// Has a message read that a queue wants back, if it is there.
     pub(super) fn fetch(&mut self, queue: QueueId, lsn: Lsn) -> Located {
-        self.find_and_read(lsn, |stretch| Reading::PageIn(queue, stretch))
+        self.find_and_read(lsn, |stretch| Reading::PageIn(queue, lsn, stretch))
     }
 
     /// The same for a message that is to be dead-lettered.
@@ -532,7 +532,7 @@ impl Journal {
     /// may be written, not even again.
     pub(super) fn fetched(&mut self, read: ReadId) -> Option<Fetched> {
         match self.reads.remove(&read)? {
-            Reading::PageIn(queue, stretch) => Some(Fetched::Pages(queue, stretch)),
+            Reading::PageIn(queue, lsn, stretch) => Some(Fetched::Pages(queue, lsn, stretch)),
             Reading::Letter(stretch) => Some(Fetched::Letters(stretch)),
             Reading::Rewrite(stretch) => (!self.finishing).then_some(Fetched::Survivors(stretch)),
         }

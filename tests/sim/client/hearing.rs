@@ -227,7 +227,7 @@ impl Client {
                 oracle.queues[queue].busy = false;
             }
             (Call::Purge { queue, sure, more }, AMQPClass::Queue(Q::PurgeOk(_))) => {
-                oracle.purged(queue, &sure);
+                oracle.purged(queue, &sure, more > 0);
                 oracle.queues[queue].busy = more > 0;
                 if let Some(more) = more.checked_sub(1) {
                     let sure = Vec::new();
