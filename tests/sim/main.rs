@@ -9,8 +9,8 @@
 //!   disk      sectors that a crash may keep      trace     what happened, hashed and counted
 //! ```
 //!
-//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules` without these [`Extras`]. `SIM_CRASHES=20000` says how many disks are to be
-//! recovered and checked. In two seeds of three sessions move between cores.
+//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules` without these [`Extras`].
+//! `SIM_CRASHES=20000` says how many disks are to be recovered and checked.
 
 mod act;
 mod client;
