@@ -88,21 +88,14 @@ impl Core {
             } => self.tell(now, session, |session, _| {
                 session.confirmed(from, channel, upto);
             }),
-            ToSession::Refused {
+            ToSession::News {
                 session,
                 channel,
                 number,
-            } => self.tell(now, session, |session, _| session.refused(channel, number)),
-            ToSession::Held {
-                session,
-                channel,
-                number,
-            } => self.tell(now, session, |session, _| session.held(channel, number)),
-            ToSession::Released {
-                session,
-                channel,
-                number,
-            } => self.tell(now, session, |session, _| session.released(channel, number)),
+                news,
+            } => self.tell(now, session, |session, _| {
+                session.heard_of(channel, number, news);
+            }),
             ToSession::Returned {
                 session,
                 channel,

@@ -37,6 +37,17 @@ pub struct Verdict {
     pub accepted: bool,
 }
 
+/// What a core tells the publisher of one publish alone, before what it tells of those up to a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News {
+    /// A queue doesn't take it: it is full. That it is settled is told as well.
+    Refused,
+    /// It is settled only when this is taken back, whatever is told of those up to a number.
+    Held,
+    /// That is taken back.
+    Released,
+}
+
 /// One core's part.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
@@ -85,6 +96,15 @@ impl Confirms {
     pub fn settled(&mut self, core: CoreId, upto: u64) {
         if let Some(progress) = self.cores.get_mut(core.index()) {
             progress.settled = progress.settled.max(upto);
+        }
+    }
+
+    /// Something was told of the publish with this number alone.
+    pub fn heard(&mut self, number: u64, news: News) {
+        match news {
+            News::Refused => self.refused(number),
+            News::Held => self.held(number),
+            News::Released => self.released(number),
         }
     }
 

@@ -26,7 +26,7 @@ mod to_shard;
 
 pub use addressees::Addressees;
 pub use batch::{Batch, MessageSpan, Span};
-pub use confirms::{Confirms, Verdict};
+pub use confirms::{Confirms, News, Verdict};
 pub use outbox::Outbox;
 pub use to_catalog::{NumberedChange, ToCatalog};
 pub use to_host::ToHost;

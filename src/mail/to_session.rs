@@ -1,6 +1,6 @@
 //! To the connections of a core: deliveries, confirms, answers.
 
-use super::{MessageSpan, batch::Batch};
+use super::{MessageSpan, News, batch::Batch};
 use crate::amqp::error::AmqpError;
 use crate::base::{CoreId, Name, QueueId, SessionId};
 
@@ -22,32 +22,16 @@ pub enum ToSession {
         /// The highest such number.
         upto: u64,
     },
-    /// A queue has refused a publish of the channel: it is full. That it is settled is said later.
-    Refused {
+    /// Something is to be said of one publish of the channel alone.
+    News {
         /// The publisher.
         session: SessionId,
         /// Its channel.
         channel: u16,
         /// The publish's number.
         number: u64,
-    },
-    /// A publish of the channel is settled only when this is taken back, whatever is said of those up to a number.
-    Held {
-        /// The publisher.
-        session: SessionId,
-        /// Its channel.
-        channel: u16,
-        /// The publish's number.
-        number: u64,
-    },
-    /// That is taken back.
-    Released {
-        /// The publisher.
-        session: SessionId,
-        /// Its channel.
-        channel: u16,
-        /// The publish's number.
-        number: u64,
+        /// What.
+        news: News,
     },
     /// A mandatory message has turned out to go nowhere.
     Returned {
@@ -123,9 +107,7 @@ impl ToSession {
         match *self {
             Self::Deliver(Deliver { session, .. })
             | Self::Confirmed { session, .. }
-            | Self::Refused { session, .. }
-            | Self::Held { session, .. }
-            | Self::Released { session, .. }
+            | Self::News { session, .. }
             | Self::Returned { session, .. }
             | Self::Answer { session, .. }
             | Self::Hungry { session, .. }

@@ -1,6 +1,6 @@
 //! To the queues of a core: publishes, acknowledgements, and the questions of channels.
 
-use super::{MessageSpan, Span};
+use super::{MessageSpan, News, Span};
 use crate::base::{CoreId, QueueId, SessionId};
 
 /// What a shard is asked to do.
@@ -125,21 +125,12 @@ pub enum ToShard {
         /// The highest such number.
         upto: u64,
     },
-    /// A queue has refused the copy with this number: it is full. That it is settled is said as well.
-    LetterRefused {
+    /// Something is to be said of one dead letter of the receiving core alone.
+    LetterNews {
         /// The receiving core's number for it.
         number: u64,
-    },
-    /// The copy with this number is settled only when this is taken back, whatever is said of those up to a
-    /// number.
-    LetterHeld {
-        /// The receiving core's number for it.
-        number: u64,
-    },
-    /// That is taken back.
-    LetterReleased {
-        /// The receiving core's number for it.
-        number: u64,
+        /// What.
+        news: News,
     },
     /// The session is gone; it has detached its consumers and settled its deliveries before.
     SessionGone {

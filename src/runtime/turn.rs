@@ -66,6 +66,7 @@ const READS_PER_SOCKET: usize = 4;
 const SLICES: usize = 64;
 /// System calls spent on one socket's output in a turn.
 const SENDS_PER_SOCKET: usize = 8;
+
 /// What is due between two stretches.
 enum Pause {
     /// More work: let the reactor pass.

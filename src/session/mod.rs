@@ -47,7 +47,7 @@ use crate::amqp::method::MethodId;
 use crate::base::{
     Alarms, CoreId, MessageRef, Notices, QueueId, SessionId, Settings, Time, limits,
 };
-use crate::mail::{Answer, Confirms, Deliver, Ease, Outbox, ToShard};
+use crate::mail::{Answer, Deliver, Ease, News, Outbox, ToShard};
 use crate::model::Topology;
 use crate::model::access::PasswordCheck;
 use crate::model::exchange::RouteScratch;
@@ -183,20 +183,16 @@ impl Session {
         }
     }
 
-    /// A queue has refused the channel's publish with this number.
-    pub fn refused(&mut self, channel: u16, number: u64) {
-        self.with_confirms(channel, |confirms| confirms.refused(number));
-    }
-
-    /// A core holds the channel's publish with this number.
-    pub fn held(&mut self, channel: u16, number: u64) {
-        self.with_confirms(channel, |confirms| confirms.held(number));
-    }
-
-    /// A core holds it no more.
-    pub fn released(&mut self, channel: u16, number: u64) {
-        self.with_confirms(channel, |confirms| confirms.released(number));
-        self.connection.confirming.push(channel);
+    /// Something is told of the channel's publish with this number alone.
+    pub fn heard_of(&mut self, channel: u16, number: u64, news: News) {
+        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel))
+            && let Some(confirms) = found.confirms()
+        {
+            confirms.heard(number, news);
+        }
+        if news == News::Released {
+            self.connection.confirming.push(channel);
+        }
     }
 
     /// A mandatory message of the channel has turned out to go nowhere.
@@ -335,14 +331,6 @@ impl Session {
     /// A time at which [`Session::on_timer`] wants to be called, besides those it asked for itself.
     pub fn take_new_deadline(&mut self) -> Option<Time> {
         self.new_deadline.take()
-    }
-
-    fn with_confirms(&mut self, channel: u16, act: impl FnOnce(&mut Confirms)) {
-        if let Some(Some(found)) = self.channels.get_mut(usize::from(channel))
-            && let Some(confirms) = found.confirms()
-        {
-            act(confirms);
-        }
     }
 
     /// Runs `act` on a channel and carries out what follows: errors, frames that waited, the end.

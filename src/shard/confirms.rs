@@ -4,7 +4,7 @@
 //! settled when it is durable: it waits in the [`journal`](super::journal).
 
 use super::journal::Waiter;
-use crate::mail::{Outbox, Publisher, ToSession, ToShard};
+use crate::mail::{News, Outbox, Publisher, ToSession, ToShard};
 
 /// The highest settled confirm number of each publisher in this batch.
 #[derive(Default)]
@@ -47,18 +47,7 @@ impl Confirms {
     }
 }
 
-/// What a publisher is told of one publish alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum News {
-    /// Some queue doesn't take it.
-    Refused,
-    /// It isn't settled, whatever is said of those up to a number.
-    Held,
-    /// It is held no more.
-    Released,
-}
-
-/// Tells it, before what follows of those up to a number. `number`: 0 if the publisher waits for nothing.
+/// Tells a publisher something of one publish alone. `number`: 0 if it waits for nothing.
 pub(super) fn tell((publisher, number): (Publisher, u64), news: News, outbox: &mut Outbox) {
     if number == 0 {
         return;
@@ -66,29 +55,15 @@ pub(super) fn tell((publisher, number): (Publisher, u64), news: News, outbox: &m
     match publisher {
         Publisher::Channel {
             session, channel, ..
-        } => {
-            outbox.to(session.core).to_session.push(match news {
-                News::Refused => ToSession::Refused {
-                    session,
-                    channel,
-                    number,
-                },
-                News::Held => ToSession::Held {
-                    session,
-                    channel,
-                    number,
-                },
-                News::Released => ToSession::Released {
-                    session,
-                    channel,
-                    number,
-                },
-            });
-        }
-        Publisher::DeadLetters(source) => outbox.to(source).to_shard.push(match news {
-            News::Refused => ToShard::LetterRefused { number },
-            News::Held => ToShard::LetterHeld { number },
-            News::Released => ToShard::LetterReleased { number },
+        } => outbox.to(session.core).to_session.push(ToSession::News {
+            session,
+            channel,
+            number,
+            news,
         }),
+        Publisher::DeadLetters(source) => {
+            let to_shard = &mut outbox.to(source).to_shard;
+            to_shard.push(ToShard::LetterNews { number, news });
+        }
     }
 }

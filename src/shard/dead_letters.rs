@@ -14,7 +14,7 @@ use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, Notices, QueueId, limits};
 use crate::log::{Located, Stretch};
-use crate::mail::{Addressees, Confirms, Publisher};
+use crate::mail::{Addressees, Confirms, News, Publisher};
 use crate::model::Topology;
 use crate::model::dead_letter::{Death, is_cycle, properties_of};
 use crate::model::exchange::{RouteScratch, delayed, own_queue};
@@ -73,22 +73,19 @@ impl DeadLetters {
         self.confirms.reported_upto()
     }
 
-    /// A core is passing the copy with this number on.
-    pub(super) fn held(&mut self, number: u64) {
-        self.confirms.held(number);
-    }
-
-    /// The next one goes where an exchange sends it.
+    /// The next one is this message, and goes where an exchange sends it.
     pub(super) fn route(
         &mut self,
         start: (ExchangeId, Origin),
-        keys: &[&[u8]],
-        properties: Properties<'_>,
+        message: &MessageRef<'_>,
         topology: &Topology,
     ) -> Routed {
+        let properties = Properties::from_validated(message.properties);
+        let mut keys = vec![message.routing_key];
+        keys.extend(carbon_copies(properties.headers().unwrap_or_default()));
         self.targets.clear();
         let (scratch, targets) = (&mut self.scratch, &mut self.targets);
-        topology.route_from(start, keys, properties, scratch, targets)
+        topology.route_from(start, &keys, properties, scratch, targets)
     }
 
     /// Writes a message for each core with a queue that it goes to. Its number, if that is to be
@@ -297,10 +294,8 @@ impl Shard {
             properties: &properties,
             ..message
         };
-        let mut keys = vec![message.routing_key];
-        keys.extend(carbon_copies(validated.headers().unwrap_or_default()));
         let letters = &mut self.dead_letters;
-        letters.route((exchange, Origin::Core), &keys, validated, topology);
+        letters.route((exchange, Origin::Core), &message, topology);
         if !matches!(letter.reason, Reason::Rejected | Reason::Delayed) {
             letters.targets.retain(|target| {
                 let target = topology.queue(*target);
@@ -321,10 +316,16 @@ impl Shard {
         self.forget_letters(context);
     }
 
-    /// A core has passed the copy with this number on.
-    pub(super) fn letter_released(&mut self, number: u64, context: &mut ShardContext<'_>) {
-        self.dead_letters.confirms.released(number);
-        self.forget_letters(context);
+    /// What a core says of one copy alone, of a dead letter or of what passes.
+    pub(super) fn letter_news(&mut self, number: u64, news: News, context: &mut ShardContext<'_>) {
+        match news {
+            News::Refused => self.deduplication.refused(number),
+            News::Held => self.dead_letters.confirms.held(number),
+            News::Released => {
+                self.dead_letters.confirms.released(number);
+                self.forget_letters(context);
+            }
+        }
     }
 
     fn forget_letters(&mut self, context: &mut ShardContext<'_>) {

@@ -18,16 +18,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::confirms::{News, tell};
+use super::confirms::tell;
 use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{ExchangeId, MessageRef, QueueId, limits};
-use crate::mail::{Publish, Publisher, ToSession};
+use crate::mail::{News, Publish, Publisher, ToSession};
 use crate::model::deduplication::Key;
 use crate::model::exchange::deduplicating::{Cache, Note};
 use crate::model::exchange::own_queue;
 use crate::model::queue::Queue;
-use crate::model::sender_selected::carbon_copies;
 use crate::model::topology::Origin;
 use crate::model::{QueueDefinition, Topology};
 
@@ -220,11 +219,8 @@ impl Shard {
         message: &MessageRef<'_>,
         context: &mut ShardContext<'_>,
     ) -> Option<u64> {
-        let properties = Properties::from_validated(message.properties);
-        let mut keys = vec![message.routing_key];
-        keys.extend(carbon_copies(properties.headers().unwrap_or_default()));
         let letters = &mut self.dead_letters;
-        let routed = letters.route(start, &keys, properties, context.topology);
+        let routed = letters.route(start, message, context.topology);
         let number = letters.forward(message, true, context);
         number.filter(|_| !routed.is_unroutable)
     }

@@ -5,11 +5,9 @@
 //! of dead letters; the binding is reported as done once they are there.
 
 use super::{Shard, ShardContext};
-use crate::amqp::properties::Properties;
 use crate::base::{QueueId, StoredMessage};
 use crate::model::definition::{Binding, Destination};
 use crate::model::exchange::own_queue;
-use crate::model::sender_selected::carbon_copies;
 use crate::model::topology::Origin;
 
 impl Shard {
@@ -43,14 +41,11 @@ impl Shard {
         let mut last = None;
         for message in history.messages() {
             let message = message.as_ref();
-            let properties = Properties::from_validated(message.properties);
             let letters = &mut self.dead_letters;
             match binding.destination {
                 Destination::Queue(queue) => letters.address_to(queue),
                 Destination::Exchange(exchange) => {
-                    let mut keys = vec![message.routing_key];
-                    keys.extend(carbon_copies(properties.headers().unwrap_or_default()));
-                    letters.route((exchange, Origin::Core), &keys, properties, topology);
+                    letters.route((exchange, Origin::Core), &message, topology);
                 }
             }
             last = letters.forward(&message, true, context).or(last);

@@ -19,7 +19,7 @@ mod timers;
 
 use std::collections::HashMap;
 
-use confirms::{Confirms, News, tell};
+use confirms::{Confirms, tell};
 use dead_letters::DeadLetters;
 use deduplication::Deduplication;
 use growth::Growth;
@@ -32,7 +32,8 @@ use timers::Timers;
 use crate::amqp::error::ChannelError;
 use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
 use crate::mail::{
-    Answer, Batch, Ease, Mail, Outbox, Outcome, Publish, Publisher, Settle, ToSession, ToShard,
+    Answer, Batch, Ease, Mail, News, Outbox, Outcome, Publish, Publisher, Settle, ToSession,
+    ToShard,
 };
 use crate::model::exchange::own_queue;
 use crate::model::exchange::recent_history::History;
@@ -487,9 +488,7 @@ impl Shard {
             ),
             ToShard::Fence { session, channel } => self.fence(session, channel, context),
             ToShard::LettersSettled { core, upto } => self.letters_settled(core, upto, context),
-            ToShard::LetterRefused { number } => self.deduplication.refused(number),
-            ToShard::LetterHeld { number } => self.dead_letters.held(number),
-            ToShard::LetterReleased { number } => self.letter_released(number, context),
+            ToShard::LetterNews { number, news } => self.letter_news(number, news, context),
             ToShard::Rebind(ref rebind) => self.rebind(rebind, context),
             ToShard::SessionGone { session } => self.links.forget(session),
         }
