@@ -4,6 +4,7 @@
 //! That they know what has passed after a restart is tested in `durability/restart/rules`, what a message is known by
 //! in `model/deduplication`, and what its arguments mean in `model/exchange/deduplicating`.
 
+use crate::delayed::{delayed, publish_after};
 use crate::support::channel::Channel;
 use crate::support::cores::on_each_core_count;
 use crate::support::ids;
@@ -25,10 +26,13 @@ fn declare(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) {
     channel.declare_exchange(name, KIND, |declare| declare.arguments = table(&arguments));
 }
 
-/// Publishes a message that is known by `value`.
+/// Properties of a message that is known by `value`.
+fn known_by(value: &str) -> Vec<u8> {
+    headers(&[("x-deduplication-header", text(value))])
+}
+
 fn publish(channel: &Channel, exchange: &str, value: &str, body: &str) {
-    let headers = headers(&[("x-deduplication-header", text(value))]);
-    channel.publish_content(exchange, "key", &headers, body.as_bytes());
+    channel.publish_content(exchange, "key", &known_by(value), body.as_bytes());
 }
 
 /// The same, mandatory.
@@ -39,8 +43,7 @@ fn publish_mandatory(channel: &Channel, exchange: &str, value: &str, body: &str)
         mandatory: true,
         ..Default::default()
     };
-    let headers = headers(&[("x-deduplication-header", text(value))]);
-    channel.publish_with(publish, &headers, body.as_bytes());
+    channel.publish_with(publish, &known_by(value), body.as_bytes());
 }
 
 fn bound_queue(channel: &Channel, exchange: &str) -> String {
@@ -52,12 +55,10 @@ fn bound_queue(channel: &Channel, exchange: &str) -> String {
 /// Returns after so many milliseconds at the earliest.
 fn after(broker: &crate::support::broker::Broker, channel: &Channel, ms: i32) {
     let timer = broker.name("timer");
-    channel.declare_exchange(&timer, "x-delayed-message", |declare| {
-        declare.arguments = table(&[("x-delayed-type", text("fanout"))]);
-    });
+    delayed(channel, &timer, "fanout");
     let queue = bound_queue(channel, &timer);
     channel.consume_no_ack(&queue);
-    channel.publish_content(&timer, "", &headers(&[("x-delay", number(ms))]), b"now");
+    publish_after(channel, &timer, "", ms, "now");
     assert_eq!(channel.delivered_texts(1), ["now"]);
     channel.delete_exchange(&timer);
 }
@@ -279,8 +280,7 @@ on_each_core_count! {
         some.bind(&queue, &below, "a.*");
         channel.confirm_select();
         for (key, value) in [("a.in", "1"), ("b.in", "2"), ("a.in", "2"), ("a.out", "3"), ("a.in", "3")] {
-            let headers = headers(&[("x-deduplication-header", text(value))]);
-            channel.publish_content(&above, key, &headers, value.as_bytes());
+            channel.publish_content(&above, key, &known_by(value), value.as_bytes());
         }
         channel.confirmed(1..=5);
         assert_eq!(all.drain(&everything), ["1", "2", "2", "3", "3"]);
@@ -387,8 +387,7 @@ on_each_core_count! {
         });
         let source = source.queue.as_str();
         for (value, body) in [("a", "1"), ("a", "2"), ("b", "3")] {
-            let headers = headers(&[("x-deduplication-header", text(value))]);
-            channel.publish_content("", source, &headers, body.as_bytes());
+            channel.publish_content("", source, &known_by(value), body.as_bytes());
             let taken = channel.get(source).expect("it is there");
             channel.reject(taken.method.delivery_tag, false);
         }

@@ -9,13 +9,13 @@ use amq_protocol::protocol::basic;
 use amq_protocol::protocol::exchange;
 use amq_protocol::types::AMQPValue;
 
-fn delayed(channel: &Channel, name: &str, kind: &str) {
+pub(crate) fn delayed(channel: &Channel, name: &str, kind: &str) {
     channel.declare_exchange(name, "x-delayed-message", |declare| {
         declare.arguments = table(&[("x-delayed-type", text(kind))]);
     });
 }
 
-fn publish_after(channel: &Channel, exchange: &str, key: &str, ms: i32, text: &str) {
+pub(crate) fn publish_after(channel: &Channel, exchange: &str, key: &str, ms: i32, text: &str) {
     let delay = headers(&[("x-delay", AMQPValue::LongInt(ms))]);
     channel.publish_content(exchange, key, &delay, text.as_bytes());
 }

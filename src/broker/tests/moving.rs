@@ -1,5 +1,7 @@
 //! Sessions that move to the core whose queues they use: when, and that their clients notice nothing.
 
+use std::ops::Range;
+
 use amq_protocol::protocol::tx;
 
 use super::*;
@@ -83,15 +85,17 @@ impl World {
         true
     }
 
-    fn check_nothing_is_left(&mut self) {
-        self.run();
-        for core in &self.cores {
-            assert_eq!(
-                core.session_count(),
-                0,
-                "nothing of a session is left behind"
-            );
+    /// The client publishes that many messages, each its number.
+    fn publish_numbers(&mut self, client: usize, queue: &str, numbers: Range<u32>) {
+        for number in numbers {
+            self.publish(client, queue, &body(number));
         }
+    }
+
+    /// The numbers of the messages that the client got.
+    fn numbers_heard(&mut self, client: usize) -> Vec<u32> {
+        let came = deliveries(&self.heard(client));
+        came.iter().map(|(number, ..)| *number).collect()
     }
 }
 
@@ -151,10 +155,7 @@ proptest! {
         prop_assert_eq!(acknowledged_upto(&world.heard(publisher)), u64::from(count));
         prop_assert_eq!(world.core_of(publisher), home);
         prop_assert_eq!(world.core_of(consumer), home);
-        for client in 0..world.clients.len() {
-            world.cut(client);
-        }
-        world.check_nothing_is_left();
+        world.cut_all_and_check_nothing_is_left();
     }
 
     /// Whenever the client hangs up: what it held goes back to its place.
@@ -168,9 +169,7 @@ proptest! {
         let consumer = world.client(2);
         world.call(consumer, &consume("q"));
         world.run();
-        for number in 0..2 * FEW {
-            world.publish(owner, "q", &body(number));
-        }
+        world.publish_numbers(owner, "q", 0..2 * FEW);
         for _ in 0..steps {
             world.step();
         }
@@ -179,12 +178,8 @@ proptest! {
         let heir = world.client(0);
         world.call(heir, &consume("q"));
         world.run();
-        let came: Vec<u32> = deliveries(&world.heard(heir)).iter().map(|one| one.0).collect();
-        prop_assert_eq!(came, (0..2 * FEW).collect::<Vec<_>>());
-        for client in [owner, heir] {
-            world.cut(client);
-        }
-        world.check_nothing_is_left();
+        prop_assert_eq!(world.numbers_heard(heir), (0..2 * FEW).collect::<Vec<_>>());
+        world.cut_all_and_check_nothing_is_left();
     }
 
     /// Whenever the broker stops: every client is told, and every session ends.
@@ -198,9 +193,7 @@ proptest! {
         let (publisher, consumer) = (world.client(2), world.client(0));
         world.call(consumer, &consume("q"));
         world.run();
-        for number in 0..3 * FEW {
-            world.publish(publisher, "q", &body(number));
-        }
+        world.publish_numbers(publisher, "q", 0..3 * FEW);
         for _ in 0..steps {
             world.step();
         }
@@ -217,9 +210,8 @@ proptest! {
                     if close.reply_code == 320
             ));
             prop_assert!(is_told, "client {client} heard {told:?}");
-            world.cut(client);
         }
-        world.check_nothing_is_left();
+        world.cut_all_and_check_nothing_is_left();
     }
 }
 
@@ -266,9 +258,7 @@ fn a_session_that_never_gets_quiet_stays_and_is_read_again() {
     world.owner(1, "q");
     let publisher = world.client(0);
     world.run();
-    for number in 0..FEW {
-        world.publish(publisher, "q", &body(number));
-    }
+    world.publish_numbers(publisher, "q", 0..FEW);
     while world.cores[1].session_count() == 1 {
         assert!(world.step(), "a place is kept");
     }
@@ -304,9 +294,7 @@ fn exclusive_queues_stay_their_owners_wherever_that_is() {
             ..queue::Declare::default()
         }));
         world.call(owner, &exclusive);
-        for number in 0..2 * FEW {
-            world.publish(owner, "q", &body(number));
-        }
+        world.publish_numbers(owner, "q", 0..2 * FEW);
         world.run();
         assert_eq!(world.core_of(owner), 1, "seed {seed}");
         // One that it declares there is its own as well.
@@ -357,23 +345,16 @@ fn a_transaction_that_is_open_moves_along() {
         let select = tx::AMQPMethod::Select(tx::Select {});
         world.call(publisher, &AMQPClass::Tx(select));
         let commit = AMQPClass::Tx(tx::AMQPMethod::Commit(tx::Commit {}));
-        for number in 0..FEW {
-            world.publish(publisher, "q", &body(number));
-        }
+        world.publish_numbers(publisher, "q", 0..FEW);
         world.call(publisher, &commit);
         // These are gathered while it moves, and are half a frame at times.
-        for number in FEW..2 * FEW {
-            world.publish(publisher, "q", &body(number));
-        }
+        world.publish_numbers(publisher, "q", FEW..2 * FEW);
         world.run();
         assert_eq!(world.core_of(publisher), 1, "seed {seed}");
         world.call(publisher, &commit);
         world.call(owner, &consume("q"));
         world.run();
-        let came: Vec<u32> = deliveries(&world.heard(owner))
-            .iter()
-            .map(|one| one.0)
-            .collect();
+        let came = world.numbers_heard(owner);
         assert_eq!(came, (0..2 * FEW).collect::<Vec<_>>(), "seed {seed}");
     }
 }
@@ -430,9 +411,7 @@ fn a_queue_that_is_deleted_while_its_consumer_is_under_way_cancels_it() {
         let consumer = world.client(2);
         world.call(consumer, &consume("q"));
         world.run();
-        for number in 0..2 * FEW {
-            world.publish(owner, "q", &body(number));
-        }
+        world.publish_numbers(owner, "q", 0..2 * FEW);
         let was_under_way = world.run_until_under_way(consumer);
         assert!(was_under_way, "seed {seed}");
         let delete = queue::AMQPMethod::Delete(queue::Delete {
@@ -484,9 +463,7 @@ fn a_core_that_has_much_to_do_takes_nobody_in_from_one_that_has_little() {
         .push_back(Box::new(busy));
     world.run();
     assert_eq!(world.cores[0].session_count(), 1, "its place is free again");
-    for number in 0..2 * FEW {
-        world.publish(publisher, "q", &body(number));
-    }
+    world.publish_numbers(publisher, "q", 0..2 * FEW);
     world.run();
     assert_eq!(world.core_of(publisher), 1);
 }

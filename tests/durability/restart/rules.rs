@@ -4,7 +4,7 @@ use crate::lives::{after_each_end, durable_queue, keep};
 use crate::support::channel::Channel;
 use crate::support::wire::{properties, table, text};
 use amq_protocol::protocol::basic::{self, AMQPProperties};
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::types::AMQPValue;
 
 fn ruled(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) {
     channel.declare_queue(name, |declare| {
@@ -194,11 +194,7 @@ after_each_end! {
     }
 
     fn duplicates_are_dropped_of_what_was_there_before(lives: &mut Lives) {
-        let like = |value: &str| {
-            let mut headers = FieldTable::default();
-            headers.insert("x-deduplication-header".into(), text(value));
-            persistent().with_headers(headers)
-        };
+        let like = |value| persistent().with_headers(table(&[("x-deduplication-header", text(value))]));
         let channel = lives.connect().channel();
         ruled(&channel, "queue", &[("x-message-deduplication", AMQPValue::Boolean(true))]);
         keep_with(&channel, "queue", &[(like("a"), "1"), (like("b"), "2"), (like("c"), "3")]);
@@ -214,11 +210,9 @@ after_each_end! {
     }
 
     fn an_exchange_knows_what_it_has_let_pass(lives: &mut Lives) {
-        let like = |value: &str, ttl_ms: i32| {
-            let mut headers = FieldTable::default();
-            headers.insert("x-deduplication-header".into(), text(value));
-            headers.insert("x-cache-ttl".into(), number(ttl_ms));
-            persistent().with_headers(headers)
+        let like = |value, ttl_ms| {
+            let headers = [("x-deduplication-header", text(value)), ("x-cache-ttl", number(ttl_ms))];
+            persistent().with_headers(table(&headers))
         };
         const LONG: i32 = 600_000;
         let channel = lives.connect().channel();
