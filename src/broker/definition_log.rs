@@ -56,7 +56,9 @@ impl RecoveredDefinitions {
         let found = recover(GROUP, image, |record| {
             replay(&record, &mut definitions, &mut malformed, seed);
         })?;
-        definitions.is_incomplete = malformed > 0 || !found.damage.is_empty();
+        if malformed > 0 || !found.damage.is_empty() {
+            definitions.note_incomplete();
+        }
         Ok(Self {
             found,
             definitions: Arc::new(definitions),
@@ -77,11 +79,11 @@ impl RecoveredDefinitions {
         definitions.map_or_else(Vec::new, |definitions| definitions.rehome(cores))
     }
 
-    /// As [`Definitions::is_incomplete`]. To be called before anybody else has got
+    /// As [`Definitions::note_incomplete`]. To be called before anybody else has got
     /// [`RecoveredDefinitions::definitions`].
     pub fn note_incomplete(&mut self) {
         if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
-            definitions.is_incomplete = true;
+            definitions.note_incomplete();
         }
     }
 
@@ -188,8 +190,15 @@ impl DefinitionLog {
         self.log.durable_lsn()
     }
 
+    /// The broker stops in order.
+    pub(super) fn finish(&mut self) {
+        self.log.finish();
+    }
+
+    /// Whether everything is written.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.log.is_writing() && self.ends.is_empty() && !self.snapshot
+        let is_written = self.ends.is_empty() && !self.snapshot;
+        is_written && !self.log.is_writing() && !self.log.is_finishing()
     }
 
     pub(super) fn is_full(&self) -> bool {

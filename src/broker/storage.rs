@@ -54,7 +54,7 @@ impl<'a> Stored<'a> {
         };
         let (topology, left_out) = restored();
         let own_seed = seed ^ u64::from(core.0) << 32;
-        let is_whole = left_out.is_empty() && !self.definitions.is_incomplete;
+        let is_whole = left_out.is_empty() && !self.definitions.is_incomplete();
         let whole = (&topology, is_whole);
         let shard = Shard::restore(core, whole, self.messages, own_seed, settings, notices);
         let catalog = self.definition_log.map(|log| {
@@ -190,6 +190,9 @@ impl Core {
     /// should know. Done when [`Core::is_quiet`].
     pub fn finish(&mut self) {
         self.shard.finish();
+        if let Some(catalog) = &mut self.catalog {
+            catalog.log.finish();
+        }
     }
 
     /// Whether the logs have nothing to write.

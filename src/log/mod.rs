@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   layout    what the bytes are: segment headers, batches, records
-//!   commit    which batch is written where, which segment is given up, what is read from where
+//!   commit    which batch is written where, which segment is given up
+//!   reading   which piece is read for a record, and whose survivors are written again
 //!   recovery  what a log holds after a stop
 //!   disk      what all that asks of the disk
 //! ```
@@ -17,6 +18,7 @@
 mod commit;
 mod disk;
 mod layout;
+mod reading;
 mod recovery;
 mod segment;
 mod varint;
@@ -24,8 +26,9 @@ mod varint;
 #[cfg(test)]
 mod tests;
 
-pub use commit::{Located, Log, Room, Stretch};
+pub use commit::{Log, Room};
 pub use disk::{DiskRequest, FileNumber, Image, LogName, Placed, ReadError, ReadId};
 pub use layout::{BLOCK, BatchWriter, RECORD_OVERHEAD, Record};
+pub use reading::{Located, Stretch};
 pub use recovery::{Found, RecoveryError, recover};
 pub use varint::{VARINT_MAX, take_varint, varint_len};

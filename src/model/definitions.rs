@@ -33,9 +33,11 @@ pub struct Definitions {
     bindings: Bindings,
     administration: Administration,
     next_incarnation: u64,
-    /// Some of what was stored could not be read: something that isn't here need not be gone.
-    pub is_incomplete: bool,
+    is_incomplete: bool,
 }
+
+/// More queues than were ever declared: with 10,000 a second it takes three years to get there.
+const INCARNATIONS_MAX: u64 = 1 << 40;
 
 /// A vhost and the name of one of its queues or exchanges.
 type Place = (Name, Name);
@@ -52,6 +54,18 @@ impl Definitions {
             next_incarnation: 1,
             is_incomplete: false,
         }
+    }
+
+    /// Some of what was stored could not be read: something that isn't here need not be gone, and its messages
+    /// may be in a log still. No queue from now on gets a number that it had.
+    pub fn note_incomplete(&mut self) {
+        self.is_incomplete = true;
+        self.next_incarnation = self.next_incarnation.saturating_add(INCARNATIONS_MAX);
+    }
+
+    /// Whether something is missing, as [`Definitions::note_incomplete`] has said.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     /// Takes one step. A record of what is there already replaces it and leaves it its place in the

@@ -62,7 +62,7 @@ pub(crate) fn recover(
             moved: moved.into_iter().collect(),
         };
         let failed = |error: Box<dyn Error>| unreadable(data_dir, &error);
-        let was_incomplete = definition_log.definitions().is_incomplete;
+        let was_incomplete = definition_log.definitions().is_incomplete();
         moving.carry_out(definition_log, &former).map_err(failed)?;
         definition_log = read_definitions(data_dir, seed)?;
         if was_incomplete {
@@ -139,7 +139,7 @@ impl Moving<'_> {
         let mut catalog = self.core(CoreId::CATALOG, stored);
         BlockingDisk::new(self.data_dir, CoreId::CATALOG).drive(&mut catalog)?;
         // If not all queues are known, what is left there may belong to one that isn't.
-        if !definitions.is_incomplete {
+        if !definitions.is_incomplete() {
             for (_, directory) in former {
                 fs::remove_dir_all(directory)?;
             }

@@ -36,6 +36,34 @@ fn messages_of_a_queue_that_damage_has_hidden_are_there_when_it_is_back() {
     }
 }
 
+/// They are in the log still, under a number that no other queue may get.
+#[test]
+fn messages_of_a_queue_that_damage_has_hidden_do_not_come_in_another() {
+    for cores in [1, 2] {
+        let home = Home::new("");
+        let broker = home.start(cores);
+        let connection = broker.connect();
+        durable_queue(&connection.channel(), "other");
+        durable_queue(&connection.channel(), PRECIOUS);
+        keep(&connection, "", PRECIOUS, &["a", "b", "c"]);
+        drop(connection);
+        broker.stop();
+        damage(&home.data().join("definitions"), PRECIOUS.as_bytes());
+
+        let broker = home.start(cores);
+        let connection = broker.connect();
+        assert!(!queue_is_there(&connection, PRECIOUS));
+        durable_queue(&connection.channel(), "new");
+        keep(&connection, "", "new", &["x"]);
+        drop(connection);
+        broker.kill();
+
+        let broker = home.start(cores);
+        assert_eq!(broker.connect().channel().drain("new"), ["x"]);
+        broker.stop();
+    }
+}
+
 fn copy_files(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("it is ours");
     for entry in fs::read_dir(from).expect("it is there") {

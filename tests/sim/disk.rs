@@ -230,11 +230,16 @@ impl Disk {
 }
 
 impl Disk {
-    /// A bit of what was written to some log of messages is another now.
-    pub(crate) fn rot(&mut self, dice: &mut Dice, rotten: &mut BTreeSet<(usize, usize)>) {
+    /// A bit of what was written to some log of this name is another now. `rotten`: where it did so before.
+    pub(crate) fn rot(
+        &mut self,
+        log: LogName,
+        dice: &mut Dice,
+        rotten: &mut BTreeSet<(LogName, usize, usize)>,
+    ) {
         let logs = self.directories.iter_mut();
-        let messages = logs.filter(|((_, log), _)| *log == LogName::Messages);
-        let mut files: Vec<&mut Vec<u8>> = messages
+        let named = logs.filter(|((_, name), _)| *name == log);
+        let mut files: Vec<&mut Vec<u8>> = named
             .flat_map(|(_, directory)| directory.files.values_mut())
             .filter(|file| file.iter().any(|byte| *byte != 0))
             .collect();
@@ -249,7 +254,7 @@ impl Disk {
             return;
         };
         // Two in one place could undo each other, or leave nothing by which a batch is known for one.
-        if !rotten.insert((file, at / BLOCK)) {
+        if !rotten.insert((log, file, at / BLOCK)) {
             return;
         }
         files[file][at] ^= 1 << bit;

@@ -209,7 +209,14 @@ pub(crate) struct Inspection {
     pub(crate) queues: Vec<Option<Vec<FoundMessage>>>,
     pub(crate) exchanges: Vec<bool>,
     pub(crate) bindings: BTreeSet<Binding>,
-    pub(crate) damage: Vec<String>,
+    pub(crate) damage: Damage,
+}
+
+/// What the operator is told of.
+#[derive(Default, Debug)]
+pub(crate) struct Damage {
+    pub(crate) definitions: Vec<String>,
+    pub(crate) messages: Vec<String>,
 }
 
 impl Oracle {

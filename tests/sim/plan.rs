@@ -12,20 +12,25 @@ pub(crate) struct Extras {
     pub(crate) moves: bool,
     /// Queues have dead letters, times to live, priorities, limits.
     pub(crate) rules: bool,
+    /// Bits of the definitions may flip, too.
+    pub(crate) definitions: bool,
 }
 
 impl Extras {
     pub(crate) const ALL: Self = Self {
         moves: true,
         rules: true,
+        definitions: true,
     };
     pub(crate) const RULES: Self = Self {
         moves: false,
         rules: true,
+        definitions: false,
     };
     pub(crate) const NONE: Self = Self {
         moves: false,
         rules: false,
+        definitions: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -34,6 +39,7 @@ impl Extras {
         Self {
             moves: !without.contains("moves"),
             rules: !without.contains("rules"),
+            definitions: !without.contains("definitions"),
         }
     }
 }
@@ -61,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) clean_stops: bool,
     /// After such a stop bits of the disk may flip.
     pub(crate) rots: bool,
+    /// Those of the definitions as well.
+    pub(crate) rots_definitions: bool,
     /// Crashes before the broker is open again, of 8.
     pub(crate) early_crashes: usize,
     /// Of 8 messages so many are transient.
@@ -108,6 +116,7 @@ impl Plan {
         if extras.moves {
             plan.move_messages = moves(seed);
         }
+        plan.rots_definitions = extras.definitions;
         (plan, dice)
     }
 
@@ -154,6 +163,7 @@ impl Plan {
             eio,
             clean_stops,
             rots: clean_stops && dice.chance(1, 2),
+            rots_definitions: false,
             early_crashes: [0, 3, 5][dice.roll(3)],
             transients: [0, 0, 1, 4][dice.roll(4)],
             mandatory,

@@ -120,9 +120,23 @@ impl World {
     /// While the broker is stopped some bits of its disk flip. The next start says so, and what is left
     /// is served.
     fn rot(&mut self) -> Verdict {
+        let (messages, definitions) = match self.plan.rots_definitions {
+            true => [(true, false), (false, true), (true, true)][self.dice.roll(3)],
+            false => (true, false),
+        };
         let mut rotten = BTreeSet::new();
-        for _ in 0..self.dice.between(1, 30) {
-            self.disk.rot(&mut self.dice, &mut rotten);
+        for (log, does_rot, most) in [
+            (LogName::Messages, messages, 30),
+            (LogName::Definitions, definitions, 4),
+        ] {
+            let count = if does_rot {
+                self.dice.between(1, most)
+            } else {
+                0
+            };
+            for _ in 0..count {
+                self.disk.rot(log, &mut self.dice, &mut rotten);
+            }
         }
         self.oracle.allow_damage();
         self.judge(Stop::Rot)

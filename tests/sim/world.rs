@@ -15,7 +15,7 @@ use leveret::shard::Recovered;
 use crate::client::{Client, Mode};
 use crate::dice::Dice;
 use crate::disk::Disk;
-use crate::oracle::{Oracle, Verdict};
+use crate::oracle::{Damage, Oracle, Verdict};
 use crate::plan::Plan;
 use crate::trace;
 
@@ -25,7 +25,7 @@ pub(crate) fn recover(
     cores: u16,
     seed: u64,
     move_messages: u32,
-) -> Verdict<(Vec<Core>, Vec<String>)> {
+) -> Verdict<(Vec<Core>, Damage)> {
     // From a log that is rewritten as soon as more of it is dead than alive, to one that never is.
     let settings = Arc::new(Settings {
         log_garbage_bytes: [0, 1 << 20, 4 << 20, 1 << 30][seed as usize % 4],
@@ -36,7 +36,10 @@ pub(crate) fn recover(
     let mut view = disk.view((0, LogName::Definitions));
     let read = RecoveredDefinitions::read(&mut view, seed);
     let log = read.map_err(|error| format!("the definitions can't be read: {error}"))?;
-    let mut damage = log.damage();
+    let mut damage = Damage {
+        definitions: log.damage(),
+        messages: Vec::new(),
+    };
     // The log moves to core 0, and every core needs what it says.
     let definitions = log.definitions();
     let mut log = Some(log);
@@ -45,7 +48,7 @@ pub(crate) fn recover(
         let mut view = disk.view((usize::from(core), LogName::Messages));
         let read = Recovered::read(&mut view);
         let messages = read.map_err(|error| format!("the messages can't be read: {error}"))?;
-        damage.extend(messages.damage().iter().cloned());
+        damage.messages.extend_from_slice(messages.damage());
         let stored = Stored {
             definitions: &definitions,
             definition_log: log.take(),

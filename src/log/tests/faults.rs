@@ -53,9 +53,10 @@ fn a_log_on_a_full_disk_can_still_be_closed() {
         while let Some(placed) = disk.append(&mut log, &[&payload]) {
             last = Some(placed);
         }
-        assert!(log.is_full() && log.is_unclosed());
+        log.finish();
+        assert!(log.is_full() && log.is_finishing());
         disk.append(&mut log, &[]).expect("a block is left");
-        assert!(!log.is_unclosed());
+        assert!(!log.is_finishing());
         let (all, found) = disk.recovered();
         assert_eq!(found.damage, [""; 0]);
         let last = last.expect("there was room at first");

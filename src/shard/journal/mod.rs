@@ -315,6 +315,7 @@ impl Journal {
             return;
         }
         self.finishing = true;
+        self.log.finish();
         let mut runs: Vec<Run> = Vec::new();
         for (queue, first, returns) in flagged {
             let run = Run {
@@ -334,12 +335,7 @@ impl Journal {
     /// Whether everything is written.
     pub(super) fn is_quiet(&self) -> bool {
         let is_written = self.pending.is_empty() && self.notes_len() == 0;
-        is_written && !self.log.is_writing() && !self.is_closing()
-    }
-
-    /// At a clean stop the log is closed at once.
-    fn is_closing(&self) -> bool {
-        self.finishing && self.log.is_unclosed()
+        is_written && !self.log.is_writing() && !self.log.is_finishing()
     }
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
@@ -358,7 +354,7 @@ impl Journal {
         let is_empty = self.pending.is_empty() && notes == 0;
         let durable = self.log.durable_lsn();
         let due = if is_empty {
-            self.is_closing() || self.log.wants_closing(now)
+            self.log.wants_closing(now)
         } else {
             !self.marks.is_empty()
                 || self.finishing

@@ -3,22 +3,33 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::letters::Found;
-use super::{FRESH, FoundMessage, Gone, Inspection, Oracle, Record, Standing, Stop, Verdict};
+use super::{
+    Damage, FRESH, FoundMessage, Gone, Inspection, Oracle, Record, Standing, Stop, Verdict,
+};
 
 impl Oracle {
     /// The broker has stopped, and this is what is on its disk.
     pub(crate) fn judge(&mut self, found: &Inspection, stop: Stop, lossy: bool) -> Verdict {
-        let is_damaged = !found.damage.is_empty();
+        let Damage {
+            definitions,
+            messages,
+        } = &found.damage;
+        let is_damaged = !definitions.is_empty() || !messages.is_empty();
         if is_damaged && !self.allows_damage {
             return Err(format!(
                 "damage was reported on a disk that has none: {:?}",
                 found.damage
             ));
         }
+        let is_rot = stop == Stop::Rot && is_damaged;
+        crate::trace::count(|counts| counts.damaged += u64::from(is_rot));
+        let standings = |oracle: &Self| -> Vec<Standing> {
+            oracle.queues.iter().map(|queue| queue.standing).collect()
+        };
+        let before = standings(self);
+        self.judge_definitions(found, is_rot && !definitions.is_empty())?;
         // What bits that flipped may take away, or bring back, is said.
-        let rotten = stop == Stop::Rot && is_damaged;
-        crate::trace::count(|counts| counts.damaged += u64::from(rotten));
-        self.judge_definitions(found)?;
+        let rotten = is_rot && (!messages.is_empty() || standings(self) != before);
         let mut there = Vec::new();
         for number in 0..self.queues.len() {
             let found = found.queues[number].as_deref().unwrap_or(&[]);
@@ -39,13 +50,14 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_definitions(&mut self, found: &Inspection) -> Verdict {
+    /// `rotten`: bits that flipped may have taken any of them away, or brought it back.
+    fn judge_definitions(&mut self, found: &Inspection, rotten: bool) -> Verdict {
         let mut changed = Vec::new();
         for (number, exchange) in self.exchanges.iter_mut().enumerate() {
             let there = found.exchanges[number];
             let before = exchange.standing;
             let what = format!("exchange {number}");
-            exchange.standing = judge_standing(before, exchange.durable, there, &what)?;
+            exchange.standing = judge_standing((before, rotten), exchange.durable, there, &what)?;
             exchange.busy = false;
             if exchange.standing != before {
                 changed.push(number);
@@ -55,8 +67,12 @@ impl Oracle {
             let there = found.queues[number].is_some();
             let queue = &mut self.queues[number];
             let before = queue.standing;
-            queue.standing =
-                judge_standing(before, queue.durable, there, &format!("queue {number}"))?;
+            queue.standing = judge_standing(
+                (before, rotten),
+                queue.durable,
+                there,
+                &format!("queue {number}"),
+            )?;
             queue.busy = false;
             self.note_change(number, before);
         }
@@ -74,7 +90,12 @@ impl Oracle {
             }
             let there = found.bindings.contains(binding);
             let was = *standing;
-            *standing = judge_standing(before, durable, there, &format!("binding {binding:?}"))?;
+            *standing = judge_standing(
+                (before, rotten),
+                durable,
+                there,
+                &format!("binding {binding:?}"),
+            )?;
             if *standing != was {
                 changed.push(number);
             }
@@ -225,15 +246,20 @@ impl Oracle {
     }
 }
 
-fn judge_standing(before: Standing, durable: bool, there: bool, what: &str) -> Verdict<Standing> {
+fn judge_standing(
+    (before, rotten): (Standing, bool),
+    durable: bool,
+    there: bool,
+    what: &str,
+) -> Verdict<Standing> {
     match (before, durable, there) {
         (_, false, true) if what != "exchange 0" => {
             Err(format!("after a stop, {what} is there and isn't durable"))
         }
-        (Standing::Present, true, false) => {
+        (Standing::Present, true, false) if !rotten => {
             Err(format!("after a stop, {what} was declared, and is gone"))
         }
-        (Standing::Absent, true, true) => Err(format!(
+        (Standing::Absent, true, true) if !rotten => Err(format!(
             "after a stop, {what} was deleted or never declared, and is there"
         )),
         (_, _, true) => Ok(Standing::Present),
