@@ -44,9 +44,10 @@ const CRASHES: u64 = 60;
 /// - 1135: a dead letter was lost when it was written again, to another segment, while it was read;
 /// - 2695: in its place another message went, which had stood at its position before the last start and wasn't
 ///   persistent;
+/// - 346093630: the oracle gave a letter that came again after a crash the time of the first;
 /// - 205197: a message was called lost when another of a higher priority had been asked for and had fallen before it
 ///   was read.
-const FOUND: [(u64, Extras); 13] = [
+const FOUND: [(u64, Extras); 14] = [
     (1, Extras::ALL),
     (2, Extras::ALL),
     (3, Extras::ALL),
@@ -60,6 +61,7 @@ const FOUND: [(u64, Extras); 13] = [
     (1135, Extras::RULES),
     (2695, Extras::RULES),
     (205_197, Extras::RULES),
+    (346_093_630, Extras::ALL),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

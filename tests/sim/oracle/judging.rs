@@ -40,6 +40,15 @@ impl Oracle {
                 self.judge_missing(number, &there)?;
             }
         }
+        let again: Vec<(usize, u64)> = (0..self.queues.len())
+            .flat_map(|number| there[number].keys().map(move |message| (number, *message)))
+            .filter(|(_, message)| self.may_come_again(*message, &there))
+            .collect();
+        for (number, message) in again {
+            if let Some(record) = there[number].get_mut(&message) {
+                record.expires_by = None;
+            }
+        }
         for (queue, there) in self.queues.iter_mut().zip(there) {
             queue.records = there;
             queue.late.clear();

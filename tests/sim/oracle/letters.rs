@@ -228,6 +228,19 @@ impl Oracle {
         Some(record.since)
     }
 
+    /// Whether what became a letter is in its queue still, as a crash between the two leaves it: another letter
+    /// comes of it, with a time of its own.
+    pub(super) fn may_come_again(&self, message: u64, there: &Found) -> bool {
+        let mut next = self.messages[message as usize].letter.as_ref();
+        while let Some(letter) = next {
+            if there[letter.queue].contains_key(&letter.parent) {
+                return true;
+            }
+            next = self.messages[letter.parent as usize].letter.as_ref();
+        }
+        false
+    }
+
     /// Whether letters of a queue may come to another.
     fn may_go(&self, queue: usize, target: usize) -> bool {
         match self.queues[queue].rules.dead_letters {
