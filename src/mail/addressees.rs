@@ -7,7 +7,12 @@ use crate::base::{CoreId, QueueId};
 #[derive(Debug, Default)]
 pub struct Addressees {
     groups: Vec<Group>,
+    /// So many of them have a meaning; the others are there for their buffers.
+    len: usize,
 }
+
+/// What a group that has no meaning keeps of its buffer.
+const KEPT_BYTES: usize = 256;
 
 /// The queues on one core.
 #[derive(Debug)]
@@ -20,36 +25,48 @@ struct Group {
 impl Addressees {
     /// Nobody any more.
     pub fn clear(&mut self) {
-        self.groups.clear();
+        for group in &mut self.groups[..self.len] {
+            group.queues.clear();
+            group.queues.shrink_to(KEPT_BYTES);
+        }
+        self.len = 0;
     }
 
     /// A queue and the core that holds it.
     pub fn add(&mut self, core: CoreId, queue: QueueId) {
-        let position = self.groups.iter().position(|group| group.core == core);
-        let index = position.unwrap_or_else(|| {
-            self.groups.push(Group {
-                core,
-                queues: Vec::new(),
-            });
-            self.groups.len() - 1
-        });
+        let mut used = self.groups[..self.len].iter();
+        let index = used.position(|group| group.core == core);
+        let index = index.unwrap_or_else(|| self.begin_group(core));
         self.groups[index]
             .queues
             .extend_from_slice(&queue.to_bytes());
     }
 
+    fn begin_group(&mut self, core: CoreId) -> usize {
+        match self.groups.get_mut(self.len) {
+            Some(group) => group.core = core,
+            None => self.groups.push(Group {
+                core,
+                queues: Vec::new(),
+            }),
+        }
+        self.len += 1;
+        self.len - 1
+    }
+
     /// How many cores there are.
     pub fn len(&self) -> usize {
-        self.groups.len()
+        self.len
     }
 
     /// Whether the message goes nowhere.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.len == 0
     }
 
     /// The core at that place, and its queues: [`QueueId::to_bytes`] of each.
     pub fn at(&self, index: usize) -> (CoreId, &[u8]) {
+        debug_assert!(index < self.len, "a group that has a meaning");
         let group = &self.groups[index];
         (group.core, &group.queues)
     }

@@ -65,24 +65,25 @@ impl PublishPermit {
     /// [`SessionContext::check_keys`].
     pub(super) fn check(
         &mut self,
-        exchange: &Name,
+        exchange: &str,
         connection: &Connection,
         context: &SessionContext<'_>,
     ) -> Result<ExchangeId, ChannelError> {
-        if self.0.as_ref() != Some(exchange) {
-            let resource = Resource::Exchange(exchange);
+        if self.0.as_ref().is_none_or(|last| last.as_str() != exchange) {
+            let exchange = Name::from(exchange);
+            let resource = Resource::Exchange(&exchange);
             context.check_permission(Permission::Write, resource, connection)?;
-            self.0 = Some(exchange.clone());
+            self.0 = Some(exchange);
         }
         let topology = context.topology;
         let vhost = topology.vhost_name(connection.vhost);
-        let id = topology.exchange_by_name(connection.vhost, exchange.as_str());
+        let id = topology.exchange_by_name(connection.vhost, exchange);
         let Some((id, found)) = id.and_then(|id| Some((id, topology.exchange(id)?))) else {
-            let (exchange, vhost) = (exchange.clone(), vhost.clone());
+            let (exchange, vhost) = (Name::from(exchange), vhost.clone());
             return Err(ChannelError::NoExchange { exchange, vhost });
         };
         if found.internal {
-            let (exchange, vhost) = (exchange.clone(), vhost.clone());
+            let (exchange, vhost) = (Name::from(exchange), vhost.clone());
             return Err(ChannelError::InternalExchange { exchange, vhost });
         }
         Ok(id)

@@ -11,7 +11,7 @@ use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::bytes::same;
-use crate::base::{ExchangeId, MessageRef, Name, limits};
+use crate::base::{ExchangeId, MessageRef, limits};
 use crate::mail::{Addressees, Publisher};
 use crate::model::decide::DIRECT_REPLY_TO;
 use crate::model::expiration::expiration_ms;
@@ -101,11 +101,17 @@ pub(super) struct RouteCache {
 impl RouteCache {
     #[inline]
     fn holds(&self, publish: &Publish<'_>, topology: &Topology) -> bool {
-        self.resolved.is_some_and(|(exchange, revision)| {
-            same(&self.routing_key, publish.routing_key)
-                && same(&self.exchange, publish.exchange)
-                && topology.revision(exchange) == revision
-        })
+        self.exchange_of(publish, topology).is_some()
+            && same(&self.routing_key, publish.routing_key)
+    }
+
+    /// The exchange that the message goes to, if it is the last one's, and nothing of it has changed.
+    #[inline]
+    fn exchange_of(&self, publish: &Publish<'_>, topology: &Topology) -> Option<ExchangeId> {
+        let (exchange, revision) = self.resolved?;
+        let is_it =
+            same(&self.exchange, publish.exchange) && topology.revision(exchange) == revision;
+        is_it.then_some(exchange)
     }
 
     /// Whether the properties ask for persistence. They must be well-formed, a user id in them the
@@ -308,10 +314,10 @@ impl Channel {
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
         if let Mode::Transaction(transaction) = &mut self.mode {
-            let exchange = as_name(message.exchange)?;
-            let routing_key = as_name(message.routing_key)?;
+            let exchange = as_text(message.exchange)?;
+            let routing_key = as_text(message.routing_key)?;
             let permit = &mut self.route.permit;
-            let exchange = permit.check(&exchange, connection, context)?;
+            let exchange = permit.check(exchange, connection, context)?;
             let mut keys = vec![routing_key.as_bytes()];
             if let Some(headers) = Properties::from_validated(message.properties).headers() {
                 sender_selected::append_keys(headers, &mut keys)?;
@@ -417,11 +423,16 @@ impl Channel {
         connection: &Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
-        let exchange_name = as_name(publish.exchange)?;
-        let routing_key = as_name(publish.routing_key)?;
-        let permit = &mut self.route.permit;
-        let exchange = permit.check(&exchange_name, connection, context)?;
+        let routing_key = as_text(publish.routing_key)?;
         let topology = context.topology;
+        let exchange = match self.route.exchange_of(publish, topology) {
+            Some(exchange) => exchange,
+            None => {
+                let exchange = as_text(publish.exchange)?;
+                let permit = &mut self.route.permit;
+                permit.check(exchange, connection, context)?
+            }
+        };
         let first = [routing_key.as_bytes()];
         let mut several = Vec::new();
         if let Some(headers) = properties.headers()
@@ -508,10 +519,8 @@ fn check_expiration(properties: Properties<'_>) -> Result<(), ChannelError> {
         })
 }
 
-fn as_name(bytes: &[u8]) -> Result<Name, ConnectionError> {
-    std::str::from_utf8(bytes)
-        .map(Name::from)
-        .map_err(|_| ConnectionError::ShortStringUtf8)
+fn as_text(bytes: &[u8]) -> Result<&str, ConnectionError> {
+    std::str::from_utf8(bytes).map_err(|_| ConnectionError::ShortStringUtf8)
 }
 
 /// A buffer for a large body frame: its payload and the end octet.
