@@ -45,9 +45,10 @@ const CRASHES: u64 = 60;
 /// - 2695: in its place another message went, which had stood at its position before the last start and wasn't
 ///   persistent;
 /// - 346093630: the oracle gave a letter that came again after a crash the time of the first;
+/// - 416406665: the oracle didn't know that damaged definitions bring a queue back which another had followed;
 /// - 205197: a message was called lost when another of a higher priority had been asked for and had fallen before it
 ///   was read.
-const FOUND: [(u64, Extras); 14] = [
+const FOUND: [(u64, Extras); 15] = [
     (1, Extras::ALL),
     (2, Extras::ALL),
     (3, Extras::ALL),
@@ -62,6 +63,7 @@ const FOUND: [(u64, Extras); 14] = [
     (2695, Extras::RULES),
     (205_197, Extras::RULES),
     (346_093_630, Extras::ALL),
+    (416_406_665, Extras::ALL),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

@@ -158,6 +158,8 @@ pub(crate) struct Oracle {
     events: u64,
     /// Damage may be reported: the disk has done some.
     allows_damage: bool,
+    /// Clients delete queues: damage may bring one back as it was before another of its name came.
+    deletes: bool,
 }
 
 /// What a delivery says.
@@ -260,6 +262,7 @@ impl Oracle {
             now_ms: 0,
             events: 0,
             allows_damage: false,
+            deletes: plan.deletes,
         }
     }
 

@@ -26,10 +26,11 @@ impl Oracle {
         let standings = |oracle: &Self| -> Vec<Standing> {
             oracle.queues.iter().map(|queue| queue.standing).collect()
         };
-        let before = standings(self);
-        self.judge_definitions(found, is_rot && !definitions.is_empty())?;
+        let (before, are_rotten) = (standings(self), is_rot && !definitions.is_empty());
+        self.judge_definitions(found, are_rotten)?;
         // What bits that flipped may take away, or bring back, is said.
-        let rotten = is_rot && (!messages.is_empty() || standings(self) != before);
+        let are_others = are_rotten && (self.deletes || standings(self) != before);
+        let rotten = is_rot && !messages.is_empty() || are_others;
         let mut there = Vec::new();
         for number in 0..self.queues.len() {
             let found = found.queues[number].as_deref().unwrap_or(&[]);
