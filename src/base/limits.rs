@@ -176,3 +176,10 @@ pub const DEATHS_MAX: usize = 256;
 /// Dead letters of one core that wait to be sent or to be confirmed by their queues, at which the queues
 /// stop giving more away: what a disk writes in a few milliseconds.
 pub const DEAD_LETTERS_MAX: usize = 4096;
+/// So many milliseconds before it is due a delayed message leaves its queue, to be read from the log if only that has
+/// it: time for a disk to read a gigabyte.
+pub const DELAYS_AHEAD_MS: u64 = 2000;
+/// The most of them for one core: two seconds' of 16,000 a second.
+pub const DELAYS_AHEAD_MAX: usize = 32 * 1024;
+/// Bytes of those of them that are in memory, beyond which no more come.
+pub const DELAYS_AHEAD_BYTES: usize = 16 * 1024 * 1024;

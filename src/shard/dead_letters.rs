@@ -52,6 +52,11 @@ impl DeadLetters {
         self.held.push(queue);
     }
 
+    /// One more is to be sent.
+    pub(super) fn push(&mut self, queue: QueueId, letter: Letter) {
+        self.waiting.push_back((queue, letter));
+    }
+
     /// The number up to which everything is where it was sent.
     pub(super) fn settled_upto(&self) -> u64 {
         self.confirms.settled_upto()
@@ -141,10 +146,12 @@ impl Shard {
         let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
+        let now_ms = self.clock.ms(self.now);
         for fallen in owned.queue.take_fallen() {
             match fallen {
                 Fallen::Gone(gone) => owned.forget(Some(gone), &mut self.journal, self.now),
-                Fallen::Letter(letter) => self.dead_letters.waiting.push_back((id, letter)),
+                Fallen::Letter(letter) if letter.due_ms > now_ms => self.ahead.insert(id, letter),
+                Fallen::Letter(letter) => self.dead_letters.push(id, letter),
             }
         }
     }

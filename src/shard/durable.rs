@@ -160,7 +160,8 @@ impl Shard {
     /// When [`Shard::next_commit`] should be asked at the latest.
     pub fn next_timer(&self) -> Option<Time> {
         let journal = self.journal.next_timer();
-        journal.into_iter().chain(self.timers.next()).min()
+        let timers = self.timers.next().into_iter().chain(self.next_delayed());
+        journal.into_iter().chain(timers).min()
     }
 
     /// How large a buffer the next batch of the log needs, if it is time for one.
@@ -179,6 +180,8 @@ impl Shard {
     pub fn committed(&mut self, context: &mut ShardContext<'_>) {
         self.journal.written();
         self.letters_committed();
+        self.ahead.committed();
+        self.read_ahead();
         self.confirm(context.outbox);
         for id in std::mem::take(&mut self.starved) {
             if let Some(owned) = self.owned(id) {
@@ -230,6 +233,7 @@ impl Shard {
                 self.letters_read(&stretch, bytes, notices);
                 self.send_letters(context);
             }
+            Some(Fetched::Ahead(stretch)) => self.ahead_read(&stretch, bytes),
             Some(Fetched::Survivors(stretch)) => {
                 let survivors = self.survivors(&stretch, bytes.unwrap_or(&[]));
                 self.rewrite(survivors);

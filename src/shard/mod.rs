@@ -4,6 +4,7 @@
 //! answers by mail, and learns from the catalog, through the topology's changes, which queues it has.
 //! What must survive a crash it gives to its [`journal`], and what shall not take up memory as well.
 
+mod ahead;
 mod confirms;
 mod dead_letters;
 mod deduplication;
@@ -19,6 +20,7 @@ mod timers;
 
 use std::collections::HashMap;
 
+use ahead::Ahead;
 use confirms::{Confirms, tell};
 use dead_letters::DeadLetters;
 use deduplication::Deduplication;
@@ -63,6 +65,8 @@ pub struct Shard {
     /// publishes.
     changed: Vec<(QueueId, u64)>,
     dead_letters: DeadLetters,
+    /// Delayed messages that will soon be due.
+    ahead: Ahead,
     /// By the queues of exchanges that have one.
     histories: HashMap<QueueId, History>,
     deduplication: Deduplication,
@@ -139,6 +143,7 @@ impl Shard {
             targets: Vec::new(),
             changed: Vec::new(),
             dead_letters: DeadLetters::default(),
+            ahead: Ahead::default(),
             histories: HashMap::new(),
             deduplication: Deduplication::default(),
             timers: Timers::default(),

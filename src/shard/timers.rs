@@ -36,8 +36,15 @@ impl Shard {
 
     /// A message came that expires then, in milliseconds since 1970.
     pub(super) fn look_after_at_ms(&mut self, id: QueueId, expires: u64) {
-        if expires != NEVER {
-            self.look_after_at(id, self.clock.time(expires));
+        let has_room = self.ahead.room() > 0;
+        if let Some(owned) = find(&mut self.queues, id)
+            && expires != NEVER
+        {
+            let early = match owned.queue.delays() && has_room {
+                true => limits::DELAYS_AHEAD_MS,
+                false => 0,
+            };
+            self.look_after_at(id, self.clock.time(expires.saturating_sub(early)));
         }
     }
 
@@ -49,6 +56,8 @@ impl Shard {
         for (_, id) in std::mem::replace(&mut self.timers.due, rest) {
             self.look_after(id, context);
         }
+        self.release_delayed();
+        self.read_ahead();
         self.send_letters(context);
     }
 
@@ -61,6 +70,8 @@ impl Shard {
         owned.due = None;
         if is_full {
             self.dead_letters.hold(id);
+        } else if owned.queue.delays() {
+            self.take_ahead(id);
         } else {
             let is_done = owned.queue.expire(now_ms, limits::DEAD_LETTERS_MAX)
                 && owned.queue.shorten(limits::DEAD_LETTERS_MAX);

@@ -3,7 +3,7 @@
 
 use super::lane::{Entry, NEVER, Removed};
 use super::unsettled::UnsettledEntry;
-use super::{Gone, Incoming, Overflow, Queue};
+use super::{Gone, Incoming, Overflow, Paged, Queue};
 use crate::base::{Lsn, StoredMessage};
 
 /// A message that the queue has let go.
@@ -24,6 +24,8 @@ pub struct Letter {
     pub position: u64,
     /// Where the log has it, if it does.
     pub lsn: Lsn,
+    /// When it is to go, in milliseconds since 1970: later than now for a delayed message that leaves early.
+    pub due_ms: u64,
     /// None if only the log has it.
     pub message: Option<StoredMessage>,
 }
@@ -72,7 +74,12 @@ impl Queue {
         self.ready.next_expiry()
     }
 
-    /// Lets messages go whose time is up, wherever they stand, `most` of them at most. Whether that was
+    /// Whether messages are only here until their time has come: they may leave early, to be ready then.
+    pub fn delays(&self) -> bool {
+        self.delays
+    }
+
+    /// Lets messages go whose time is up then, wherever they stand, `most` of them at most. Whether that was
     /// all.
     pub fn expire(&mut self, now_ms: u64, most: usize) -> bool {
         for _ in 0..most {
@@ -110,6 +117,7 @@ impl Queue {
                 slot: None,
                 position: self.next_position,
                 lsn: Lsn::NONE,
+                due_ms: 0,
                 message: Some(incoming.stored()),
             }));
         }
@@ -149,19 +157,23 @@ impl Queue {
     fn fall_removed(&mut self, removed: Removed, reason: Reason) {
         match removed {
             Removed::Entry(entry) => self.fall(entry, reason),
-            Removed::Paged(paged) => {
-                self.let_go((paged.position, paged.lsn), None, reason);
-            }
+            Removed::Paged(Paged {
+                position,
+                lsn,
+                expires,
+                ..
+            }) => self.let_go((position, lsn, expires), None, reason),
         }
     }
 
     pub(super) fn fall(&mut self, entry: Entry, reason: Reason) {
-        self.let_go((entry.position, entry.lsn), Some(entry.message), reason);
+        let place = (entry.position, entry.lsn, entry.expires);
+        self.let_go(place, Some(entry.message), reason);
     }
 
     fn let_go(
         &mut self,
-        (position, lsn): (u64, Lsn),
+        (position, lsn, expires): (u64, Lsn, u64),
         message: Option<StoredMessage>,
         reason: Reason,
     ) {
@@ -185,6 +197,7 @@ impl Queue {
                 slot,
                 position,
                 lsn,
+                due_ms: if self.delays { expires } else { 0 },
                 message,
             })
         } else {

@@ -118,6 +118,7 @@ pub(super) struct Waiter {
 enum Reading {
     PageIn(QueueId, Lsn, Stretch),
     Letter(Stretch),
+    Ahead(Stretch),
     Rewrite(Stretch),
 }
 
@@ -127,6 +128,8 @@ pub(super) enum Fetched {
     Pages(QueueId, Lsn, Stretch),
     /// For the first dead letter that waits for it.
     Letters(Stretch),
+    /// For delayed messages that will soon be due.
+    Ahead(Stretch),
     /// Messages whose survivors are to be written again.
     Survivors(Stretch),
 }
@@ -485,6 +488,11 @@ impl Journal {
         self.find_and_read(lsn, Reading::Letter)
     }
 
+    /// The same, for a delayed message that will soon be due.
+    pub(super) fn fetch_ahead(&mut self, lsn: Lsn) -> Located {
+        self.find_and_read(lsn, Reading::Ahead)
+    }
+
     fn find_and_read(&mut self, lsn: Lsn, purpose: impl FnOnce(Stretch) -> Reading) -> Located {
         let located = self.log.locate(lsn);
         match located {
@@ -530,6 +538,7 @@ impl Journal {
         match self.reads.remove(&read)? {
             Reading::PageIn(queue, lsn, stretch) => Some(Fetched::Pages(queue, lsn, stretch)),
             Reading::Letter(stretch) => Some(Fetched::Letters(stretch)),
+            Reading::Ahead(stretch) => Some(Fetched::Ahead(stretch)),
             Reading::Rewrite(stretch) => (!self.finishing).then_some(Fetched::Survivors(stretch)),
         }
     }

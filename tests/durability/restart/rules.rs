@@ -150,6 +150,36 @@ after_each_end! {
         channel.nothing_more_from("queue");
     }
 
+    // They leave the queue ahead of their time, and are read from the log together, whichever is due first.
+    fn many_delayed_messages_come_once_and_in_the_order_of_their_times(lives: &mut Lives) {
+        const GROUPS: i32 = 6;
+        const MESSAGES: i32 = 2400;
+        let channel = lives.connect().channel();
+        channel.declare_exchange("later", "x-delayed-message", |declare| {
+            declare.durable = true;
+            declare.arguments = table(&[("x-delayed-type", text("direct"))]);
+        });
+        durable_queue(&channel, "queue");
+        channel.bind("queue", "later", "key");
+        channel.confirm_select();
+        let group = |number: i32| number * 7 % GROUPS;
+        for number in 0..MESSAGES {
+            let ms = 1500 + 700 * (GROUPS - group(number));
+            let delayed = persistent().with_headers(table(&[("x-delay", AMQPValue::LongInt(ms))]));
+            channel.publish_content("later", "key", &properties(&delayed), number.to_string().as_bytes());
+        }
+        channel.confirmed(1..=MESSAGES as u64);
+        lives.restart();
+
+        let channel = lives.connect().channel();
+        channel.consume_no_ack("queue");
+        let groups = (0..GROUPS).rev();
+        let expected = groups.flat_map(|one| (0..MESSAGES).filter(move |number| group(*number) == one));
+        let expected: Vec<String> = expected.map(|number| number.to_string()).collect();
+        assert_eq!(channel.delivered_texts(MESSAGES as usize), expected);
+        channel.nothing_more_from("queue");
+    }
+
     fn a_queue_is_as_full_as_it_was(lives: &mut Lives) {
         let channel = lives.connect().channel();
         ruled(&channel, "count", &[("x-max-length", number(2))]);
