@@ -94,6 +94,11 @@ impl Connection {
         self.writable |= writable;
     }
 
+    /// Whether its due times matter to less than a millisecond.
+    pub(crate) fn is_punctual(&self) -> bool {
+        matches!(&self.role, Role::Consumer(consumer) if consumer.takes_a_while())
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
@@ -107,6 +112,9 @@ impl Connection {
         }
         if self.readable || self.carry_is_ripe {
             self.take_in(landing, run, tally)?;
+        }
+        if let (Role::Consumer(consumer), State::Running) = (&mut self.role, self.state) {
+            consumer.handle(now_ns(), self.output.control(), tally);
         }
         if self.writable {
             self.put_out(tally)?;
@@ -138,15 +146,10 @@ impl Connection {
                 producer.next_due_ns(now_ns)
             }
             Role::Producer(_) => None,
-            Role::Consumer(_) if !waiting_input || self.is_congested() => None,
             Role::Consumer(consumer) if self.state == State::Running => {
-                if consumer.is_done() {
-                    None
-                } else {
-                    Some(consumer.next_due_ns().unwrap_or(0))
-                }
+                consumer.next_due_ns(waiting_input && !self.is_congested())
             }
-            Role::Consumer(_) => Some(0),
+            Role::Consumer(_) => waiting_input.then_some(0),
         };
         due.unwrap_or(u64::MAX).min(heartbeat)
     }

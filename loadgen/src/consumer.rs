@@ -5,19 +5,29 @@ use amq_protocol::types::FieldTable;
 use anyhow::Result;
 
 use crate::client::short;
+use crate::handler::{Arrival, Handler, HandlingTime};
 use crate::options::Settings;
 use crate::schedule::Schedule;
 use crate::stats::Tally;
 use crate::wire::{push_ack, push_method};
 
+/// Messages that may wait for the consumers of one connection, for each of them, before it reads no
+/// more: what the Java client, and so PerfTest, keeps for a busy consumer.
+const WAITING_MAX: u64 = 1_000;
+
 /// One consumer connection's channels.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     channels: Vec<ConsumeChannel>,
+    /// Deliveries read, of which the last ones may still wait for their consumers.
+    taken: u64,
+    /// Messages that their consumers are done with.
     received: u64,
     limit: u64,
     rate: Option<f64>,
     schedule: Option<Schedule>,
+    /// With consumers that take a while.
+    handling_time: Option<HandlingTime>,
     auto_ack: bool,
     ack_every: u32,
     every_latency: bool,
@@ -25,8 +35,12 @@ pub(crate) struct Consumer {
 
 #[derive(Debug)]
 struct ConsumeChannel {
+    number: u16,
     queues: Vec<String>,
+    handler: Handler,
     unacked: u32,
+    /// The last message that the consumer was done with.
+    last_tag: u64,
 }
 
 impl Consumer {
@@ -36,17 +50,23 @@ impl Consumer {
         Self {
             channels: queues
                 .iter()
-                .map(|queues| ConsumeChannel {
+                .zip(1u16..)
+                .map(|(queues, number)| ConsumeChannel {
+                    number,
                     queues: queues.clone(),
+                    handler: Handler::default(),
                     unacked: 0,
+                    last_tag: 0,
                 })
                 .collect(),
+            taken: 0,
             received: 0,
             limit: settings
                 .consumer_messages
                 .map_or(u64::MAX, |limit| limit.saturating_mul(channels)),
             rate: settings.consumer_rate.map(|rate| rate * channels as f64),
             schedule: None,
+            handling_time: HandlingTime::of(settings),
             auto_ack: settings.auto_ack,
             ack_every: settings.multi_ack_every,
             every_latency: settings.records_every_latency(),
@@ -56,8 +76,11 @@ impl Consumer {
     /// The run begins: asks for deliveries. Returns the number of consume-ok frames to expect.
     pub(crate) fn begin(&mut self, now_ns: u64, out: &mut Vec<u8>) -> Result<usize> {
         self.schedule = self.rate.map(|rate| Schedule::new(now_ns, rate, 0.0));
+        if let Some(time) = &mut self.handling_time {
+            time.begin(now_ns);
+        }
         let mut consumers = 0;
-        for (channel, number) in self.channels.iter().zip(1u16..) {
+        for channel in &self.channels {
             for queue in &channel.queues {
                 consumers += 1;
                 let consume = basic::Consume {
@@ -71,7 +94,7 @@ impl Consumer {
                 };
                 push_method(
                     out,
-                    number,
+                    channel.number,
                     AMQPClass::Basic(basic::AMQPMethod::Consume(consume)),
                 );
             }
@@ -79,19 +102,39 @@ impl Consumer {
         Ok(consumers)
     }
 
-    /// How many deliveries may be taken now.
+    /// How many deliveries may be read now.
     pub(crate) fn allowance(&self, now_ns: u64) -> u64 {
-        let left = self.limit - self.received;
+        let most = self.room();
         let schedule = self.schedule.as_ref();
-        schedule.map_or(left, |schedule| schedule.due(now_ns, self.received, left))
+        schedule.map_or(most, |schedule| schedule.due(now_ns, self.taken, most))
     }
 
-    /// With a consumer rate: when the next delivery may be taken.
-    pub(crate) fn next_due_ns(&self) -> Option<u64> {
-        self.schedule
-            .as_ref()
-            .filter(|_| !self.is_done())
-            .map(|schedule| schedule.due_at_ns(self.received))
+    /// Regardless of the rate.
+    fn room(&self) -> u64 {
+        let left = self.limit - self.taken;
+        if self.handling_time.is_none() {
+            return left;
+        }
+        let most = WAITING_MAX * self.channels.len() as u64;
+        left.min(most.saturating_sub(self.taken - self.received))
+    }
+
+    /// When there is next something to do without an event: `input` says whether some lies there to
+    /// be read.
+    pub(crate) fn next_due_ns(&self, input: bool) -> Option<u64> {
+        let schedule = self.schedule.as_ref();
+        let read = (input && self.room() > 0)
+            .then(|| schedule.map_or(0, |schedule| schedule.due_at_ns(self.taken)));
+        let done = self.handling_time.as_ref().and_then(|time| {
+            let channels = self.channels.iter();
+            channels.filter_map(|it| it.handler.done_at_ns(time)).min()
+        });
+        read.into_iter().chain(done).min()
+    }
+
+    /// Whether there are due times that matter to less than a millisecond.
+    pub(crate) fn takes_a_while(&self) -> bool {
+        self.handling_time.is_some()
     }
 
     /// Whether the connection has had its -D messages.
@@ -99,8 +142,7 @@ impl Consumer {
         self.received == self.limit
     }
 
-    /// A message arrived; appends an ack if one is due. `first` says that it is the first of this
-    /// read, the one whose latency counts when not all do.
+    /// A message arrived. If the consumer does nothing with it, appends an ack if one is due.
     #[inline]
     pub(crate) fn delivered(
         &mut self,
@@ -110,31 +152,68 @@ impl Consumer {
         out: &mut Vec<u8>,
         tally: &mut Tally,
     ) {
+        self.taken += 1;
+        // The scanner has checked the number: channel 0 has no content.
+        let channel = usize::from(channel) - 1;
+        if self.handling_time.is_some() {
+            self.channels[channel].handler.take(Arrival {
+                arrived_ns: now_ns,
+                delivery_tag,
+                time_ns,
+            });
+            return;
+        }
+        let latency_ns = (time_ns != 0).then(|| now_ns.saturating_sub(time_ns));
+        self.handled(channel, delivery_tag, latency_ns, out, tally);
+    }
+
+    /// Lets consumers that take a while be done with what they are done with by now.
+    pub(crate) fn handle(&mut self, now_ns: u64, out: &mut Vec<u8>, tally: &mut Tally) {
+        let Some(time) = self.handling_time.clone() else {
+            return;
+        };
+        for channel in 0..self.channels.len() {
+            while let Some(done) = self.channels[channel].handler.next_done(now_ns, &time) {
+                self.handled(channel, done.delivery_tag, done.latency_ns, out, tally);
+            }
+        }
+    }
+
+    /// Counts a message, and appends an ack if one is due. When not every latency counts, that of the
+    /// first message of each turn does.
+    #[inline]
+    fn handled(
+        &mut self,
+        channel: usize,
+        delivery_tag: u64,
+        latency_ns: Option<u64>,
+        out: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) {
         self.received += 1;
-        if time_ns != 0 && (self.every_latency || tally.received == 0) {
-            tally
-                .consumer_latencies_ns
-                .push(now_ns.saturating_sub(time_ns));
+        if let Some(latency_ns) = latency_ns
+            && (self.every_latency || tally.received == 0)
+        {
+            tally.consumer_latencies_ns.push(latency_ns);
         }
         tally.received += 1;
         if self.auto_ack {
             return;
         }
-        // The scanner has checked the number: channel 0 has no content.
-        let unacked = &mut self.channels[usize::from(channel) - 1].unacked;
-        *unacked += 1;
-        if *unacked == self.ack_every {
-            *unacked = 0;
-            push_ack(out, channel, delivery_tag, self.ack_every > 1);
+        let channel = &mut self.channels[channel];
+        channel.last_tag = delivery_tag;
+        channel.unacked += 1;
+        if channel.unacked == self.ack_every {
+            channel.unacked = 0;
+            push_ack(out, channel.number, delivery_tag, self.ack_every > 1);
         }
     }
 
     /// Acknowledges what -A has not yet completed, at the end.
     pub(crate) fn ack_rest(&mut self, out: &mut Vec<u8>) {
-        for (channel, number) in self.channels.iter_mut().zip(1u16..) {
+        for channel in &mut self.channels {
             if std::mem::take(&mut channel.unacked) > 0 {
-                // Delivery tag 0 with multiple: all that is outstanding on the channel.
-                push_ack(out, number, 0, true);
+                push_ack(out, channel.number, channel.last_tag, true);
             }
         }
     }

@@ -25,6 +25,7 @@ mod comparison;
 mod confirms;
 mod connection;
 mod consumer;
+mod handler;
 mod limits;
 mod options;
 mod output;

@@ -289,6 +289,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_consumer_may_take_a_while_for_each_message() {
+        let slow = settings("lg throughput -L 2500").expect("valid");
+        assert_eq!(slow.consumer_latency_us, 2_500);
+        assert_eq!(slow.consumer_pause_s(), 0.0025);
+        let vary = settings("lg throughput -vl 0:1 -vl 3000000:0.5 -R 2").expect("valid");
+        assert_eq!(vary.variable_latency.len(), 2);
+        assert_eq!(vary.consumer_pause_s(), 3.0);
+        for bad in [
+            "-L -1",
+            "-L x",
+            "-L 1.5",
+            "-L 3600000001",
+            "-L 1 -vl 1:1",
+            "-vl 5",
+            "-vl 5:0",
+            "-vl 4e9:1",
+        ] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_ladder_has_rates_or_a_factor() {
         let ladder = settings("lg latency --ladder -x 2").expect("valid");
         assert!(matches!(ladder.ladder, Some(Ladder::Factor(2.0))));

@@ -6,10 +6,11 @@
 use std::ffi::OsString;
 
 /// PerfTest's short name, and ours in full. PerfTest's `-o` and `-i` have one letter already.
-const SPELLED_OUT: [(&str, &str); 5] = [
+const SPELLED_OUT: [(&str, &str); 6] = [
     ("-qp", "--queue-pattern"),
     ("-qpf", "--queue-pattern-from"),
     ("-qpt", "--queue-pattern-to"),
+    ("-vl", "--variable-latency"),
     ("-vr", "--variable-rate"),
     ("-vs", "--variable-size"),
 ];

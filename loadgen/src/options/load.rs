@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::broker::BrokerOptions;
-use super::settings::{Ladder, Scenario, Settings};
+use super::settings::{LATENCY_MAX_US, Ladder, Scenario, Settings};
 use super::values::{Cores, parse_cores, parse_step};
 use crate::schedule::Step;
 
@@ -68,6 +68,13 @@ pub(super) struct LoadOptions {
     /// Messages per second per consumer, 0 for no limit
     #[arg(short = 'R', long, default_value_t = 0.0)]
     consumer_rate: f64,
+    /// Microseconds that a consumer takes for each message, one after the other, before it acknowledges it; meanwhile its
+    /// next ones wait, and their latency is measured when it begins with them. Other consumers aren't held up
+    #[arg(short = 'L', long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US))]
+    consumer_latency: u64,
+    /// A -L (0: none) for some seconds, repeatable; after the last comes the first again (-vl)
+    #[arg(long, value_name = "MICROSECONDS:SECONDS", value_parser = parse_step, conflicts_with = "consumer_latency")]
+    variable_latency: Vec<Step>,
     /// Publisher confirms, with at most this many unconfirmed per channel
     #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     confirm: Option<u32>,
@@ -227,6 +234,8 @@ impl LoadOptions {
             variable_size: self.variable_size,
             ladder,
             consumer_rate: Some(self.consumer_rate).filter(|&rate| rate != 0.0),
+            consumer_latency_us: self.consumer_latency,
+            variable_latency: self.variable_latency,
             confirm: self.confirm,
             prefetch: self.qos,
             multi_ack_every: self.multi_ack_every,

@@ -13,6 +13,9 @@ const NAME_MAX_BYTES: usize = 255;
 /// The largest message the generator sends; RabbitMQ's own limit.
 const SIZE_MAX_BYTES: usize = 512 << 20;
 
+/// The longest that a consumer takes for a message: an hour, as the histograms have it.
+pub(super) const LATENCY_MAX_US: u64 = 3_600_000_000;
+
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +78,10 @@ pub(crate) struct Settings {
     pub(crate) ladder: Option<Ladder>,
     /// Per consumer channel, messages per second.
     pub(crate) consumer_rate: Option<f64>,
+    /// What a consumer channel takes for each message before it acknowledges.
+    pub(crate) consumer_latency_us: u64,
+    /// Microseconds; instead of `consumer_latency_us`.
+    pub(crate) variable_latency: Vec<Step>,
     pub(crate) confirm: Option<u32>,
     pub(crate) prefetch: u16,
     pub(crate) multi_ack_every: u32,
@@ -125,6 +132,11 @@ impl Settings {
         ensure!(
             self.variable_rate.is_empty() || self.variable_rate.iter().any(|step| step.value > 0.0),
             "-vr: every rate is 0"
+        );
+        let longest_us = self.longest_consumer_latency_us();
+        ensure!(
+            longest_us <= LATENCY_MAX_US as f64,
+            "-vl {longest_us} is over the limit of {LATENCY_MAX_US} microseconds"
         );
         let ladder_goes_up = match &self.ladder {
             None => true,
@@ -202,6 +214,17 @@ impl Settings {
     /// histogram entry for each would make the generator the bottleneck.
     pub(crate) fn records_every_latency(&self) -> bool {
         self.rate.is_some() || !self.variable_rate.is_empty()
+    }
+
+    /// The longest that a consumer, by these settings alone, lets pass between two messages.
+    pub(crate) fn consumer_pause_s(&self) -> f64 {
+        let by_rate_s = self.consumer_rate.map_or(0.0, |rate| 1.0 / rate);
+        by_rate_s.max(self.longest_consumer_latency_us() / 1e6)
+    }
+
+    fn longest_consumer_latency_us(&self) -> f64 {
+        let steps_us = self.variable_latency.iter().map(|step| step.value);
+        steps_us.fold(self.consumer_latency_us as f64, f64::max)
     }
 
     /// The sizes of messages; more than one if they change over time.

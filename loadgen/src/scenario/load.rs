@@ -136,13 +136,10 @@ fn coordinate(
     let end_ns = settings
         .time_s
         .map_or(u64::MAX, |seconds| start_ns + nanoseconds(seconds));
-    let slowest = settings
-        .rate
-        .into_iter()
-        .chain(settings.consumer_rate)
-        .fold(f64::INFINITY, f64::min);
+    let pause_s = settings.rate.map_or(0.0, |rate| 1.0 / rate);
+    let pause_s = pause_s.max(settings.consumer_pause_s());
     let round_s: f64 = settings.variable_rate.iter().map(|step| step.seconds).sum();
-    let stall_ns = STALL_NS.max(nanoseconds(3.0 / slowest)) + nanoseconds(round_s);
+    let stall_ns = STALL_NS.max(nanoseconds(3.0 * pause_s)) + nanoseconds(round_s);
     let mut next_line_ns = start_ns + interval_ns;
     let mut progress = Progress::default();
     let counted = settings.has_count_limit() || plan.awaited.is_some();
@@ -194,9 +191,10 @@ fn is_complete(plan: Plan, settings: &Settings, run: &Run, counts: &Counts, now_
     }
     // What one queue was sent, another may get too, or nobody: so the lull counts as well.
     let lull_ns = now_ns.saturating_sub(counts.last_received_ns.max(counts.last_sent_ns));
+    let pause_ns = (settings.consumer_pause_s() * 1e9) as u64;
     settings.consumers == 0
         || counts.received >= counts.sent * settings.copies()
-        || lull_ns > DRAINED_NS
+        || lull_ns > DRAINED_NS + pause_ns
 }
 
 /// Remembers when the counts last changed.
