@@ -8,6 +8,8 @@ mod churn;
 mod connections;
 mod letters;
 mod load;
+mod pairs;
+mod queue_kind;
 mod settings;
 mod values;
 

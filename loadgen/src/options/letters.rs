@@ -6,10 +6,13 @@
 use std::ffi::OsString;
 
 /// PerfTest's short name, and ours in full. PerfTest's `-o` and `-i` have one letter already.
-const SPELLED_OUT: [(&str, &str); 6] = [
+const SPELLED_OUT: [(&str, &str); 9] = [
+    ("-ad", "--auto-delete"),
+    ("-qa", "--queue-args"),
     ("-qp", "--queue-pattern"),
     ("-qpf", "--queue-pattern-from"),
     ("-qpt", "--queue-pattern-to"),
+    ("-qq", "--quorum-queue"),
     ("-vl", "--variable-latency"),
     ("-vr", "--variable-rate"),
     ("-vs", "--variable-size"),

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::broker::BrokerOptions;
+use super::queue_kind::QueueOptions;
 use super::settings::{LATENCY_MAX_US, Ladder, Scenario, Settings};
 use super::values::{Cores, parse_cores, parse_step};
 use crate::schedule::Step;
@@ -41,6 +42,8 @@ pub(super) struct LoadOptions {
     /// Last number of the pattern (-qpt)
     #[arg(long, requires = "queue_pattern")]
     queue_pattern_to: Option<u32>,
+    #[command(flatten)]
+    queue_kind: QueueOptions,
     /// Exchange to declare, bind and publish to [default: the default exchange]
     #[arg(short = 'e', long)]
     exchange: Option<String>,
@@ -214,6 +217,7 @@ impl LoadOptions {
         ladder: Option<Ladder>,
     ) -> Result<Settings> {
         let queues = self.queues()?;
+        let (queue_kind, durable) = self.queue_kind.into_kind()?;
         let settings = Settings {
             scenario,
             id: self.id,
@@ -224,6 +228,7 @@ impl LoadOptions {
             producer_channels: self.producer_channel_count.unwrap_or(1),
             consumer_channels: self.consumer_channel_count.unwrap_or(1),
             queues,
+            queue_kind,
             exchange: self.exchange.unwrap_or_default(),
             exchange_type: self.exchange_type.unwrap_or_else(|| "direct".to_owned()),
             routing_key: self.routing_key,
@@ -242,7 +247,7 @@ impl LoadOptions {
             auto_ack: self.autoack,
             producer_messages: self.pmessages.filter(|&count| count > 0),
             consumer_messages: self.cmessages.filter(|&count| count > 0),
-            persistent: self.flags.contains(&Flag::Persistent),
+            persistent: durable || self.flags.contains(&Flag::Persistent),
             mandatory: self.flags.contains(&Flag::Mandatory),
             predeclared: self.predeclared,
             keep: self.keep,

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::broker::Broker;
+use super::queue_kind::QueueKind;
 use crate::schedule::Step;
 
 /// The longest exchange, queue or routing key name that AMQP can carry.
@@ -63,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) producer_channels: u16,
     pub(crate) consumer_channels: u16,
     pub(crate) queues: Vec<String>,
+    pub(crate) queue_kind: QueueKind,
     pub(crate) exchange: String,
     pub(crate) exchange_type: String,
     pub(crate) routing_key: Option<String>,
@@ -133,6 +135,19 @@ impl Settings {
             self.variable_rate.is_empty() || self.variable_rate.iter().any(|step| step.value > 0.0),
             "-vr: every rate is 0"
         );
+        if self.queue_kind.exclusive {
+            ensure!(
+                self.scenario != Scenario::Backlog && self.consumers > 0,
+                "-E: without a consumer, as when a backlog is filled, nobody declares the queues"
+            );
+            ensure!(
+                !self.connections_share_a_queue(),
+                "-E: an exclusive queue has one connection: with -y {} and -Y {}, {} queues are too few",
+                self.consumers,
+                self.consumer_channels,
+                self.queues.len()
+            );
+        }
         let longest_us = self.longest_consumer_latency_us();
         ensure!(
             longest_us <= LATENCY_MAX_US as f64,
@@ -179,6 +194,16 @@ impl Settings {
             "-u must not be empty"
         );
         Ok(())
+    }
+
+    /// Whether consumers of several connections serve the same queue. With more consumers than queues
+    /// they are dealt out in turn.
+    fn connections_share_a_queue(&self) -> bool {
+        let channels = usize::from(self.consumer_channels);
+        let connection = |consumer: usize| consumer / channels;
+        let first = |consumer: usize| consumer % self.queues.len();
+        (self.queues.len()..self.consumers as usize * channels)
+            .any(|consumer| connection(consumer) != connection(first(consumer)))
     }
 
     /// What to publish with to reach this queue.

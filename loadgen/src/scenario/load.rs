@@ -3,6 +3,7 @@
 //!
 //! What the scenarios differ in is their [`Pace`]; each states its own in a file of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -282,6 +283,13 @@ fn connect_consumer(settings: &Settings, index: usize) -> Result<Connection> {
         settings.consumers,
         settings.consumer_channels,
     );
+    if settings.queue_kind.exclusive {
+        let names: BTreeSet<_> = queues.iter().flatten().collect();
+        for name in names {
+            let declared = topology::declare_exclusive(&mut client, settings, name);
+            declared.with_context(|| format!("queue {name:?}"))?;
+        }
+    }
     into_connection(
         client,
         settings.consumer_channels,
