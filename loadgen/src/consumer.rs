@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::client::short;
 use crate::handler::{Arrival, Handler, HandlingTime};
-use crate::options::Settings;
+use crate::options::{Nack, Settings};
 use crate::schedule::Schedule;
 use crate::stats::Tally;
-use crate::wire::{push_ack, push_method};
+use crate::wire::{push_ack, push_method, push_nack};
 
 /// Messages that may wait for the consumers of one connection, for each of them, before it reads no
 /// more: what the Java client, and so PerfTest, keeps for a busy consumer.
@@ -29,6 +29,7 @@ pub(crate) struct Consumer {
     /// With consumers that take a while.
     handling_time: Option<HandlingTime>,
     auto_ack: bool,
+    nack: Option<Nack>,
     ack_every: u32,
     every_latency: bool,
 }
@@ -68,6 +69,7 @@ impl Consumer {
             schedule: None,
             handling_time: HandlingTime::of(settings),
             auto_ack: settings.auto_ack,
+            nack: settings.nack,
             ack_every: settings.multi_ack_every,
             every_latency: settings.records_every_latency(),
         }
@@ -205,15 +207,29 @@ impl Consumer {
         channel.unacked += 1;
         if channel.unacked == self.ack_every {
             channel.unacked = 0;
-            push_ack(out, channel.number, delivery_tag, self.ack_every > 1);
+            channel.settle(self.nack, self.ack_every > 1, out);
         }
     }
 
-    /// Acknowledges what -A has not yet completed, at the end.
+    /// Acknowledges, or refuses, what -A has not yet completed, at the end.
     pub(crate) fn ack_rest(&mut self, out: &mut Vec<u8>) {
         for channel in &mut self.channels {
             if std::mem::take(&mut channel.unacked) > 0 {
-                push_ack(out, channel.number, channel.last_tag, true);
+                channel.settle(self.nack, true, out);
+            }
+        }
+    }
+}
+
+impl ConsumeChannel {
+    /// Acknowledges or refuses what the consumer was done with last; with `multiple` all before, too.
+    #[inline]
+    fn settle(&self, nack: Option<Nack>, multiple: bool, out: &mut Vec<u8>) {
+        match nack {
+            None => push_ack(out, self.number, self.last_tag, multiple),
+            Some(nack) => {
+                let requeue = nack == Nack::Requeue;
+                push_nack(out, self.number, self.last_tag, multiple, requeue);
             }
         }
     }

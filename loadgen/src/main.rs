@@ -32,6 +32,7 @@ mod output;
 mod plot;
 mod producer;
 mod report;
+mod routing_key;
 mod run;
 mod scenario;
 mod schedule;

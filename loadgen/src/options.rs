@@ -21,7 +21,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 pub(crate) use broker::Broker;
 pub(crate) use churn::{ChurnSettings, Operation};
 pub(crate) use connections::ConnectionsSettings;
-pub(crate) use settings::{Ladder, Scenario, Settings};
+pub(crate) use settings::{Ladder, Nack, Scenario, Settings};
 
 use churn::ChurnOptions;
 use connections::ConnectionsOptions;
@@ -310,6 +310,35 @@ pub(crate) mod tests {
         ] {
             assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn messages_may_be_refused_instead_of_acknowledged() {
+        let nack = |line| settings(line).expect("valid").nack;
+        assert_eq!(nack("lg throughput"), None);
+        assert_eq!(nack("lg throughput -na"), Some(Nack::Requeue));
+        assert_eq!(nack("lg throughput -na -re true"), Some(Nack::Requeue));
+        assert_eq!(nack("lg throughput --nack -re false"), Some(Nack::Discard));
+        for bad in ["-na -a", "-re true", "-na -re", "-na -re 1"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefetch_lets_every_batch_of_acks_be_completed() {
+        let both = settings("lg throughput -q 5 -Q 20 -A 5").expect("valid");
+        assert_eq!((both.prefetch, both.global_prefetch), (5, 20));
+        for bad in ["-Q 10 -A 11", "-q 20 -Q 10 -A 11", "-Q 65536", "-Q -1"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+        assert!(settings("lg throughput -Q 10 -A 11 -a").is_ok());
+    }
+
+    #[test]
+    fn a_random_routing_key_needs_an_exchange_that_looks_at_it() {
+        assert!(settings("lg throughput -K").is_err());
+        let random = settings("lg throughput -K -e x -t x-consistent-hash -k 1 -qp q%d -qpt 3");
+        assert_eq!(random.expect("valid").copies(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::confirms::ConfirmWindow;
 use crate::options::Settings;
 use crate::output::Output;
+use crate::routing_key::{self, RandomKeys};
 use crate::schedule::{Schedule, Step, step_at};
 use crate::stats::Tally;
 use crate::wire::{Publication, PublishTemplate};
@@ -38,6 +39,8 @@ struct PublishChannel {
     /// Laid down when the run begins.
     schedule: Option<Schedule>,
     window: Option<ConfirmWindow>,
+    /// Where each message has a routing key of its own.
+    random_keys: Option<RandomKeys>,
     /// The server asked for a pause by channel.flow.
     paused: bool,
 }
@@ -82,6 +85,7 @@ impl Producer {
                     phase: position as f64 / producers,
                     schedule: None,
                     window: settings.confirm.map(ConfirmWindow::new),
+                    random_keys: settings.random_routing_key.then(RandomKeys::new),
                     paused: false,
                 }
             })
@@ -218,20 +222,21 @@ impl PublishChannel {
         let templates = &self.templates[size];
         if let [template] = &templates[..] {
             let messages = output.lay((self.number, size), template, count as usize);
+            let messages = messages.chunks_exact_mut(template.bytes().len());
             let stamp = template.stamp();
-            for (message, sequence) in messages
-                .chunks_exact_mut(template.bytes().len())
-                .zip(sequences.clone())
-            {
+            for (message, sequence) in messages.zip(sequences.clone()) {
                 stamp.write(message, time_ns(sequence), sequence);
+                if let Some(keys) = &mut self.random_keys {
+                    keys.write(&mut message[template.routing_key()]);
+                }
             }
         } else {
             output.begin_mixed();
             for sequence in sequences.clone() {
                 let template = &templates[sequence as usize % templates.len()];
-                template
-                    .stamp()
-                    .write(output.push_mixed(template), time_ns(sequence), sequence);
+                let message = output.push_mixed(template);
+                let stamp = template.stamp();
+                stamp.write(message, time_ns(sequence), sequence);
             }
         }
         if let Some(window) = &mut self.window {
@@ -251,15 +256,18 @@ fn templates(
     queues: &[String],
     frame_max: usize,
 ) -> Vec<Vec<PublishTemplate>> {
-    // A message that gets to all of them need not name each in turn.
+    // A message that gets to all of them need not name each in turn, nor one whose key is drawn.
     let named = match settings.copies() {
-        1 => queues,
+        1 if !settings.random_routing_key => queues,
         _ => &queues[..1],
     };
     let template = |queue: &String, size_bytes| {
         let publication = Publication {
             exchange: &settings.exchange,
-            routing_key: settings.routing_key_of(queue),
+            routing_key: match settings.random_routing_key {
+                true => routing_key::BLANK,
+                false => settings.routing_key_of(queue),
+            },
             mandatory: settings.mandatory,
             persistent: settings.persistent,
             size_bytes,

@@ -35,7 +35,7 @@ use amq_protocol::protocol::AMQPClass;
 use thiserror::Error;
 
 pub(crate) use scanner::{FrameSink, Scanner};
-pub(crate) use template::{Publication, PublishTemplate, push_ack};
+pub(crate) use template::{Publication, PublishTemplate, push_ack, push_nack};
 
 /// Type octets of frames.
 const METHOD: u8 = 1;

@@ -6,13 +6,15 @@
 use std::ffi::OsString;
 
 /// PerfTest's short name, and ours in full. PerfTest's `-o` and `-i` have one letter already.
-const SPELLED_OUT: [(&str, &str); 9] = [
+const SPELLED_OUT: [(&str, &str); 11] = [
     ("-ad", "--auto-delete"),
+    ("-na", "--nack"),
     ("-qa", "--queue-args"),
     ("-qp", "--queue-pattern"),
     ("-qpf", "--queue-pattern-from"),
     ("-qpt", "--queue-pattern-to"),
     ("-qq", "--quorum-queue"),
+    ("-re", "--requeue"),
     ("-vl", "--variable-latency"),
     ("-vr", "--variable-rate"),
     ("-vs", "--variable-size"),

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::broker::BrokerOptions;
 use super::queue_kind::QueueOptions;
-use super::settings::{LATENCY_MAX_US, Ladder, Scenario, Settings};
+use super::settings::{LATENCY_MAX_US, Ladder, Nack, Scenario, Settings};
 use super::values::{Cores, parse_cores, parse_step};
 use crate::schedule::Step;
 
@@ -53,6 +53,9 @@ pub(super) struct LoadOptions {
     /// Routing key, also for binding [default: the queue's name]
     #[arg(short = 'k', long)]
     routing_key: Option<String>,
+    /// A routing key of its own for each message, a random UUID; -k is then only for binding
+    #[arg(short = 'K', long)]
+    random_routing_key: bool,
     /// Message size in bytes [default: 16, latency 64]
     #[arg(short = 's', long)]
     size: Option<usize>,
@@ -84,12 +87,21 @@ pub(super) struct LoadOptions {
     /// Prefetch of each consumer, 0 for no limit
     #[arg(short = 'q', long, default_value_t = 0)]
     qos: u16,
+    /// Prefetch of each channel as a whole (basic.qos with global=true), 0 for no limit
+    #[arg(short = 'Q', long, default_value_t = 0)]
+    global_qos: u16,
     /// Acknowledge every n messages, with multiple=true
     #[arg(short = 'A', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     multi_ack_every: u32,
     /// Consume without acknowledgements
     #[arg(short = 'a', long)]
     autoack: bool,
+    /// Refuse each message by basic.nack instead of acknowledging it; they are requeued, and come again (-na)
+    #[arg(long, conflicts_with = "autoack")]
+    nack: bool,
+    /// Whether refused messages are requeued [default: true] (-re)
+    #[arg(long, value_name = "BOOL", requires = "nack")]
+    requeue: Option<bool>,
     /// Messages per producer
     #[arg(short = 'C', long)]
     pmessages: Option<u64>,
@@ -232,6 +244,7 @@ impl LoadOptions {
             exchange: self.exchange.unwrap_or_default(),
             exchange_type: self.exchange_type.unwrap_or_else(|| "direct".to_owned()),
             routing_key: self.routing_key,
+            random_routing_key: self.random_routing_key,
             size_bytes: self.size.unwrap_or(16),
             time_s: self.time.filter(|&seconds| seconds != 0.0),
             rate: self.rate.filter(|&rate| rate != 0.0),
@@ -243,8 +256,13 @@ impl LoadOptions {
             variable_latency: self.variable_latency,
             confirm: self.confirm,
             prefetch: self.qos,
+            global_prefetch: self.global_qos,
             multi_ack_every: self.multi_ack_every,
             auto_ack: self.autoack,
+            nack: self.nack.then_some(match self.requeue {
+                None | Some(true) => Nack::Requeue,
+                Some(false) => Nack::Discard,
+            }),
             producer_messages: self.pmessages.filter(|&count| count > 0),
             consumer_messages: self.cmessages.filter(|&count| count > 0),
             persistent: durable || self.flags.contains(&Flag::Persistent),

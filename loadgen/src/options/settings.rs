@@ -40,6 +40,14 @@ impl Scenario {
     }
 }
 
+/// What becomes of messages that consumers refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Nack {
+    Requeue,
+    Discard,
+}
+
 /// The rates of one run after the other, in messages per second per producer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) exchange: String,
     pub(crate) exchange_type: String,
     pub(crate) routing_key: Option<String>,
+    /// Publish with a key of its own for each message.
+    pub(crate) random_routing_key: bool,
     pub(crate) size_bytes: usize,
     pub(crate) time_s: Option<f64>,
     /// Per producer channel, messages per second.
@@ -86,8 +96,12 @@ pub(crate) struct Settings {
     pub(crate) variable_latency: Vec<Step>,
     pub(crate) confirm: Option<u32>,
     pub(crate) prefetch: u16,
+    /// Of a channel as a whole.
+    pub(crate) global_prefetch: u16,
     pub(crate) multi_ack_every: u32,
     pub(crate) auto_ack: bool,
+    /// Instead of acknowledging.
+    pub(crate) nack: Option<Nack>,
     /// Per producer channel.
     pub(crate) producer_messages: Option<u64>,
     /// Per consumer channel.
@@ -119,11 +133,16 @@ impl Settings {
                 || (self.producers > 0 && self.consumers > 0 && self.consumer_messages.is_none()),
             "a backlog is filled by -x and drained by -y, without -D"
         );
+        for (letter, prefetch) in [("-q", self.prefetch), ("-Q", self.global_prefetch)] {
+            ensure!(
+                prefetch == 0 || self.auto_ack || self.multi_ack_every <= u32::from(prefetch),
+                "-A {} would wait for ever: the prefetch of {letter} {prefetch} ends deliveries before",
+                self.multi_ack_every,
+            );
+        }
         ensure!(
-            self.prefetch == 0 || self.auto_ack || self.multi_ack_every <= u32::from(self.prefetch),
-            "-A {} would wait for ever: the prefetch of -q {} ends deliveries before",
-            self.multi_ack_every,
-            self.prefetch
+            !self.random_routing_key || !self.exchange.is_empty(),
+            "-K needs an exchange (-e): through the default one a random key reaches no queue"
         );
         for size_bytes in self.sizes_bytes() {
             ensure!(
@@ -221,7 +240,9 @@ impl Settings {
 
     /// How many queues get each message, as far as the settings tell.
     pub(crate) fn copies(&self) -> u64 {
-        let to_all = self.exchange_type == "fanout" || self.routing_key.is_some();
+        // There the key that a queue is bound with is its weight.
+        let to_one = self.exchange_type == "x-consistent-hash";
+        let to_all = self.exchange_type == "fanout" || (self.routing_key.is_some() && !to_one);
         if !self.exchange.is_empty() && to_all {
             self.queues.len() as u64
         } else {
@@ -233,6 +254,13 @@ impl Settings {
     pub(crate) fn messages_to_send(&self) -> Option<u64> {
         let producers = u64::from(self.producers) * u64::from(self.producer_channels);
         self.producer_messages.map(|each| each * producers)
+    }
+
+    /// With -D: by all consumers together.
+    pub(crate) fn messages_to_receive(&self) -> Option<u64> {
+        let consumers = u64::from(self.consumers) * u64::from(self.consumer_channels);
+        let all = |each: u64| each.saturating_mul(consumers);
+        self.consumer_messages.map(all)
     }
 
     /// Whether each message's latency is recorded, or one per read: at millions per second a

@@ -180,10 +180,10 @@ fn is_complete(plan: Plan, settings: &Settings, run: &Run, counts: &Counts, now_
     if settings.producer_messages.is_some() && !run.producers_are_finished() {
         return false;
     }
-    if settings.consumer_messages.is_some() {
-        return run.consumers_are_finished();
+    // Producers and consumers say that they are done a moment before their last messages are counted.
+    if let Some(all) = settings.messages_to_receive() {
+        return run.consumers_are_finished() && counts.received >= all;
     }
-    // A producer says that it is done a moment before its last messages are counted.
     if settings
         .messages_to_send()
         .is_some_and(|all| counts.sent < all)
@@ -268,11 +268,14 @@ fn connect_producer(pace: Pace, settings: &Settings, index: usize) -> Result<Con
 fn connect_consumer(settings: &Settings, index: usize) -> Result<Connection> {
     let mut client = Client::connect(&settings.broker, settings.consumer_core)?;
     client.open_channels(settings.consumer_channels)?;
-    if settings.prefetch > 0 {
+    for (prefetch_count, global) in [(settings.prefetch, false), (settings.global_prefetch, true)] {
+        if prefetch_count == 0 {
+            continue;
+        }
         for number in 1..=settings.consumer_channels {
             let qos = basic::Qos {
-                prefetch_count: settings.prefetch,
-                global: false,
+                prefetch_count,
+                global,
             };
             client.call(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))?;
         }
@@ -378,11 +381,12 @@ mod tests {
     use super::*;
     use crate::options::tests::settings;
 
-    /// Whether a run is complete whose producer is done, 10 ms after the last message was counted.
+    /// Whether a run is complete whose producer and consumers are done, 10 ms after the last message was counted.
     fn is_over(line: &str, sent: u64, received: u64) -> bool {
         let settings = settings(line).expect("valid");
         let run = Run::new(0, 1, settings.consumers as usize);
         run.producer_finished();
+        (0..settings.consumers).for_each(|_| run.consumer_finished());
         let counts = Counts {
             sent,
             received,
@@ -402,6 +406,13 @@ mod tests {
         assert!(!is_over(line, 0, 0));
         assert!(!is_over(line, 400, 400));
         assert!(is_over(line, 500, 500));
+    }
+
+    #[test]
+    fn a_run_waits_until_what_its_consumers_received_is_counted() {
+        let line = "lg throughput -y 2 -Y 3 -D 10";
+        assert!(!is_over(line, 60, 59));
+        assert!(is_over(line, 60, 60));
     }
 
     #[test]

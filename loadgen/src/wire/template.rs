@@ -1,5 +1,7 @@
 //! What we write in quantity: publishes, from a template that is only stamped, and acks.
 
+use std::ops::Range;
+
 use super::{BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD};
 
 /// What all messages of one channel to one routing key have in common.
@@ -16,6 +18,7 @@ pub(crate) struct Publication<'a> {
 #[derive(Debug)]
 pub(crate) struct PublishTemplate {
     bytes: Vec<u8>,
+    routing_key: Range<usize>,
     stamp: Stamp,
 }
 
@@ -35,10 +38,12 @@ impl PublishTemplate {
     /// negotiated one, and a body that doesn't fit one frame is split.
     pub(crate) fn new(channel: u16, publication: &Publication<'_>, frame_max: usize) -> Self {
         let mut bytes = Vec::with_capacity(publication.size_bytes + 128);
+        let mut routing_key = 0..0;
         push_frame(&mut bytes, METHOD, channel, |out| {
             out.extend_from_slice(&[0, 60, 0, 40, 0, 0]);
             push_short_string(out, publication.exchange);
             push_short_string(out, publication.routing_key);
+            routing_key = out.len() - publication.routing_key.len()..out.len();
             out.push(u8::from(publication.mandatory));
         });
         push_frame(&mut bytes, HEADER, channel, |out| {
@@ -63,12 +68,21 @@ impl PublishTemplate {
             8..16 => Stamp::Time(stamp_at),
             16.. => Stamp::TimeAndSequence(stamp_at),
         };
-        Self { bytes, stamp }
+        Self {
+            bytes,
+            routing_key,
+            stamp,
+        }
     }
 
     /// The frames, with zeros for the stamp.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Where a message has its routing key.
+    pub(crate) fn routing_key(&self) -> Range<usize> {
+        self.routing_key.clone()
     }
 
     /// Where `stamp` writes.
@@ -97,12 +111,29 @@ impl Stamp {
 /// Appends basic.ack.
 #[inline]
 pub(crate) fn push_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
+    push_settlement(out, channel, 80, delivery_tag, u8::from(multiple));
+}
+
+/// Appends basic.nack.
+#[inline]
+pub(crate) fn push_nack(
+    out: &mut Vec<u8>,
+    channel: u16,
+    delivery_tag: u64,
+    multiple: bool,
+    requeue: bool,
+) {
+    let bits = u8::from(multiple) | u8::from(requeue) << 1;
+    push_settlement(out, channel, 120, delivery_tag, bits);
+}
+
+#[inline]
+fn push_settlement(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u64, bits: u8) {
     let mut frame = [
-        METHOD, 0, 0, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0, FRAME_END,
+        METHOD, 0, 0, 0, 0, 0, 13, 0, 60, 0, method, 0, 0, 0, 0, 0, 0, 0, 0, bits, FRAME_END,
     ];
     frame[1..3].copy_from_slice(&channel.to_be_bytes());
     frame[11..19].copy_from_slice(&delivery_tag.to_be_bytes());
-    frame[19] = u8::from(multiple);
     out.extend_from_slice(&frame);
 }
 
@@ -192,6 +223,7 @@ mod tests {
             let template = PublishTemplate::new(channel, &publication, frame_max);
             let mut message = template.bytes().to_vec();
             template.stamp().write(&mut message, time_ns, sequence);
+            prop_assert_eq!(&message[template.routing_key()], routing_key.as_bytes());
             prop_assert_eq!(message, oracle(channel, &publication, &body, frame_max));
         }
 
@@ -200,6 +232,19 @@ mod tests {
             let mut out = Vec::new();
             push_ack(&mut out, channel, delivery_tag, multiple);
             let method = AMQPClass::Basic(basic::AMQPMethod::Ack(basic::Ack { delivery_tag, multiple }));
+            prop_assert_eq!(out, encoded(&AMQPFrame::Method(channel, method)));
+        }
+
+        #[test]
+        fn nacks_are_what_amq_protocol_writes(
+            channel: u16,
+            delivery_tag: u64,
+            (multiple, requeue) in any::<(bool, bool)>(),
+        ) {
+            let mut out = Vec::new();
+            push_nack(&mut out, channel, delivery_tag, multiple, requeue);
+            let nack = basic::Nack { delivery_tag, multiple, requeue };
+            let method = AMQPClass::Basic(basic::AMQPMethod::Nack(nack));
             prop_assert_eq!(out, encoded(&AMQPFrame::Method(channel, method)));
         }
     }
