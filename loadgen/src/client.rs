@@ -221,6 +221,15 @@ impl Client {
         self.next_method()
     }
 
+    /// The same on channels 1 to `channels`.
+    pub(crate) fn call_on_each(
+        &mut self,
+        channels: u16,
+        method: &AMQPClass,
+    ) -> Result<(), ClientError> {
+        (1..=channels).try_for_each(|number| self.call(number, method.clone()).map(drop))
+    }
+
     pub(crate) fn send(&mut self, channel: u16, method: AMQPClass) -> Result<(), ClientError> {
         let mut frame = Vec::new();
         wire::push_method(&mut frame, channel, method);

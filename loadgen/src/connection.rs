@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use amq_protocol::protocol::{AMQPClass, basic, channel, connection, tx};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use mio::net::TcpStream;
 
@@ -114,7 +114,7 @@ impl Connection {
             self.take_in(landing, run, tally)?;
         }
         if let (Role::Consumer(consumer), State::Running) = (&mut self.role, self.state) {
-            consumer.handle(now_ns(), self.output.control(), tally);
+            consumer.work(now_ns(), self.output.control(), tally)?;
         }
         if self.writable {
             self.put_out(tally)?;
@@ -160,7 +160,7 @@ impl Connection {
             return;
         }
         if let Role::Consumer(consumer) = &mut self.role {
-            consumer.ack_rest(self.output.control());
+            consumer.settle_rest(self.output.control());
         }
         let close = connection::Close {
             reply_code: 200,
@@ -363,9 +363,18 @@ impl Sink<'_> {
     fn handle(&mut self, number: u16, method: AMQPClass) -> Result<()> {
         match method {
             AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_)) => self.run.consumer_is_ready(),
+            AMQPClass::Basic(basic::AMQPMethod::GetEmpty(_)) => {
+                if let Role::Consumer(consumer) = self.role {
+                    consumer.got_nothing(self.now_ns, number);
+                }
+            }
             AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
                 bail!("the server cancelled a consumer: was its queue deleted?")
             }
+            AMQPClass::Tx(tx::AMQPMethod::CommitOk(_)) => match self.role {
+                Role::Producer(producer) => producer.committed(number),
+                Role::Consumer(consumer) => consumer.committed(self.now_ns, number),
+            },
             AMQPClass::Channel(channel::AMQPMethod::Flow(flow)) => {
                 if let Role::Producer(producer) = self.role {
                     producer.pause(number, !flow.active);

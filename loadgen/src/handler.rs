@@ -3,7 +3,7 @@
 //! A thread serves many consumers, so none of them may sleep, nor may it look at the clock in vain.
 //! Instead the times are reckoned: a consumer begins with a message when it has arrived and the one
 //! before is done, and is done with it the latency later. The thread sleeps until the next message
-//! of any consumer is done. If it comes late, the message was still done at its own time, and so
+//! of any consumer is done, and a consumer that waits for a commit (-n) begins with nothing. If it comes late, the message was still done at its own time, and so
 //! the next one isn't: only the acknowledgement is late.
 
 use std::collections::VecDeque;
@@ -24,7 +24,8 @@ pub(crate) enum HandlingTime {
 }
 
 impl HandlingTime {
-    /// `None` if the settings ask for no time at all: messages are then done when they arrive.
+    /// `None` if the settings ask for no time at all, nor for waiting for commits: messages are then
+    /// done when they arrive.
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
         if !settings.variable_latency.is_empty() {
             return Some(Self::Steps {
@@ -33,7 +34,8 @@ impl HandlingTime {
             });
         }
         let time_ns = settings.consumer_latency_us * 1_000;
-        (time_ns > 0).then_some(Self::Nanoseconds(time_ns))
+        let waits = time_ns > 0 || settings.consumer_transaction.is_some();
+        waits.then_some(Self::Nanoseconds(time_ns))
     }
 
     /// The run begins: steps count from here.
@@ -102,6 +104,15 @@ impl Handler {
         })
     }
 
+    /// The consumer begins with nothing before it is told to go on.
+    pub(crate) fn wait(&mut self) {
+        self.free_ns = u64::MAX;
+    }
+
+    pub(crate) fn go_on(&mut self, now_ns: u64) {
+        self.free_ns = now_ns;
+    }
+
     fn begun_ns(&self) -> Option<u64> {
         let first = self.waiting.front()?;
         Some(first.arrived_ns.max(self.free_ns))
@@ -168,6 +179,16 @@ mod tests {
         assert_eq!(handler.done_at_ns(&time), Some(ms(1_400)));
         assert_eq!(done(&mut handler, ms(2_199), &time).len(), 2);
         assert_eq!(done(&mut handler, ms(2_200), &time).len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_begun_before_the_consumer_may_go_on() {
+        let time = HandlingTime::Nanoseconds(100);
+        let mut handler = handler(&[10, 20]);
+        handler.wait();
+        assert_eq!(done(&mut handler, 1_000, &time), []);
+        handler.go_on(2_000);
+        assert_eq!(done(&mut handler, 2_199, &time), [(1, 1_995)]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod limits;
 mod options;
 mod output;
 mod plot;
+mod polling;
 mod producer;
 mod report;
 mod routing_key;

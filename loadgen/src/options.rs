@@ -325,6 +325,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn consumers_may_ask_for_each_message() {
+        let interval = |line| settings(line).expect("valid").polling_interval_ms;
+        assert_eq!(interval("lg throughput"), None);
+        assert_eq!(interval("lg throughput -po"), Some(0));
+        assert_eq!(interval("lg throughput -po -pi 250"), Some(250));
+        // Four queues in turn, and 0.1 s for what is done with the message.
+        let slow = settings("lg throughput -po -pi 1000 -L 100000 -qp q%d -qpt 4").expect("valid");
+        assert_eq!(slow.consumer_pause_s(), 4.1);
+        for bad in ["-pi 5", "-po -pi -1", "-po -pi 0.5", "-po -pi 3600001"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_prefetch_lets_every_batch_of_acks_be_completed() {
         let both = settings("lg throughput -q 5 -Q 20 -A 5").expect("valid");
         assert_eq!((both.prefetch, both.global_prefetch), (5, 20));
@@ -332,6 +346,32 @@ pub(crate) mod tests {
             assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
         }
         assert!(settings("lg throughput -Q 10 -A 11 -a").is_ok());
+    }
+
+    #[test]
+    fn transactions_have_a_size_that_consumers_can_reach() {
+        let both = settings("lg throughput -m 10 -n 20").expect("valid");
+        let sizes = (both.producer_transaction, both.consumer_transaction);
+        assert_eq!(sizes, (Some(10), Some(20)));
+        let none = settings("lg throughput -m 0 -n 0 -q 1").expect("valid");
+        let sizes = (none.producer_transaction, none.consumer_transaction);
+        assert_eq!(sizes, (None, None));
+        assert_eq!(settings("lg backlog -m 5").expect("valid").confirm, None);
+        // With acks of 2 and commits of 3: at 3 two are settled, and the next two only at 6.
+        for good in ["-q 20 -n 20", "-q 4 -A 2 -n 3", "-q 4 -A 2 -n 4"] {
+            assert!(settings(&format!("lg throughput {good}")).is_ok(), "{good}");
+        }
+        for bad in [
+            "-m 5 -c 5",
+            "-n 5 -a",
+            "-n -1",
+            "-q 20 -n 21",
+            "-Q 20 -n 21",
+            "-q 3 -A 2 -n 3",
+            "-q 3 -A 2 -n 4",
+        ] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,9 +6,11 @@
 use std::ffi::OsString;
 
 /// PerfTest's short name, and ours in full. PerfTest's `-o` and `-i` have one letter already.
-const SPELLED_OUT: [(&str, &str); 11] = [
+const SPELLED_OUT: [(&str, &str); 13] = [
     ("-ad", "--auto-delete"),
     ("-na", "--nack"),
+    ("-pi", "--polling-interval"),
+    ("-po", "--polling"),
     ("-qa", "--queue-args"),
     ("-qp", "--queue-pattern"),
     ("-qpf", "--queue-pattern-from"),

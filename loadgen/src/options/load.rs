@@ -81,6 +81,18 @@ pub(super) struct LoadOptions {
     /// A -L (0: none) for some seconds, repeatable; after the last comes the first again (-vl)
     #[arg(long, value_name = "MICROSECONDS:SECONDS", value_parser = parse_step, conflicts_with = "consumer_latency")]
     variable_latency: Vec<Step>,
+    /// Ask for each message by basic.get, one at a time, and for the next when it is done; of several queues in turn (-po)
+    #[arg(long)]
+    polling: bool,
+    /// Milliseconds between the answer, or the end of what is done with the message, and the next question (-pi)
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, requires = "polling", value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US / 1_000))]
+    polling_interval: u64,
+    /// Publish in transactions of this many messages; each begins when the last one's tx.commit-ok has come [default: 0, none]
+    #[arg(short = 'm', long, value_name = "MESSAGES", conflicts_with = "confirm", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    ptxsize: Option<u32>,
+    /// Acknowledge in transactions of this many messages; each begins when the last one's tx.commit-ok has come [default: 0, none]
+    #[arg(short = 'n', long, value_name = "MESSAGES", conflicts_with = "autoack", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    ctxsize: Option<u32>,
     /// Publisher confirms, with at most this many unconfirmed per channel
     #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     confirm: Option<u32>,
@@ -210,7 +222,9 @@ impl LoadOptions {
 
     pub(super) fn or_backlog(mut self) -> Self {
         self.pmessages.get_or_insert(1_000_000);
-        self.confirm.get_or_insert(1_000);
+        if self.ptxsize.is_none() {
+            self.confirm.get_or_insert(1_000);
+        }
         self.size.get_or_insert(100);
         self
     }
@@ -254,6 +268,9 @@ impl LoadOptions {
             consumer_rate: Some(self.consumer_rate).filter(|&rate| rate != 0.0),
             consumer_latency_us: self.consumer_latency,
             variable_latency: self.variable_latency,
+            polling_interval_ms: self.polling.then_some(self.polling_interval),
+            producer_transaction: self.ptxsize.filter(|&messages| messages > 0),
+            consumer_transaction: self.ctxsize.filter(|&messages| messages > 0),
             confirm: self.confirm,
             prefetch: self.qos,
             global_prefetch: self.global_qos,

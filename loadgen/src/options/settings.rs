@@ -94,6 +94,11 @@ pub(crate) struct Settings {
     pub(crate) consumer_latency_us: u64,
     /// Microseconds; instead of `consumer_latency_us`.
     pub(crate) variable_latency: Vec<Step>,
+    /// With consumers that ask for each message.
+    pub(crate) polling_interval_ms: Option<u64>,
+    /// Messages in a transaction.
+    pub(crate) producer_transaction: Option<u32>,
+    pub(crate) consumer_transaction: Option<u32>,
     pub(crate) confirm: Option<u32>,
     pub(crate) prefetch: u16,
     /// Of a channel as a whole.
@@ -133,11 +138,13 @@ impl Settings {
                 || (self.producers > 0 && self.consumers > 0 && self.consumer_messages.is_none()),
             "a backlog is filled by -x and drained by -y, without -D"
         );
+        let most = self.unsettled_max();
         for (letter, prefetch) in [("-q", self.prefetch), ("-Q", self.global_prefetch)] {
             ensure!(
-                prefetch == 0 || self.auto_ack || self.multi_ack_every <= u32::from(prefetch),
-                "-A {} would wait for ever: the prefetch of {letter} {prefetch} ends deliveries before",
+                prefetch == 0 || self.auto_ack || most <= u64::from(prefetch),
+                "a consumer would wait for ever: -A {} and -n {} need {most} messages, the prefetch of {letter} {prefetch} ends deliveries before",
                 self.multi_ack_every,
+                self.consumer_transaction.unwrap_or(0),
             );
         }
         ensure!(
@@ -225,6 +232,19 @@ impl Settings {
             .any(|consumer| connection(consumer) != connection(first(consumer)))
     }
 
+    /// How many messages a consumer must have had since the last one that it settled, so that it
+    /// settles more. Acks of each `every` messages count when the `size`th next is committed: that
+    /// is up to `size` less their common divisor later.
+    fn unsettled_max(&self) -> u64 {
+        let every = u64::from(self.multi_ack_every);
+        let size = u64::from(self.consumer_transaction.unwrap_or(1));
+        let (mut divisor, mut rest) = (every, size);
+        while rest > 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        every + size - divisor
+    }
+
     /// What to publish with to reach this queue.
     pub(crate) fn routing_key_of<'a>(&'a self, queue: &'a str) -> &'a str {
         self.routing_key.as_deref().unwrap_or(queue)
@@ -272,7 +292,10 @@ impl Settings {
     /// The longest that a consumer, by these settings alone, lets pass between two messages.
     pub(crate) fn consumer_pause_s(&self) -> f64 {
         let by_rate_s = self.consumer_rate.map_or(0.0, |rate| 1.0 / rate);
-        by_rate_s.max(self.longest_consumer_latency_us() / 1e6)
+        let consumers = self.consumers as usize * usize::from(self.consumer_channels);
+        let queues = self.queues.len().div_ceil(consumers.max(1));
+        let polling_ms = self.polling_interval_ms.unwrap_or(0) as f64 * queues as f64;
+        by_rate_s.max(self.longest_consumer_latency_us() / 1e6 + polling_ms / 1e3)
     }
 
     fn longest_consumer_latency_us(&self) -> f64 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, basic, confirm};
+use amq_protocol::protocol::{AMQPClass, basic, confirm, tx};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use core_affinity::CoreId;
 
@@ -99,7 +99,11 @@ pub(super) fn measure(plan: Plan, settings: &Settings, sinks: &mut Sinks) -> Res
     let consumer_channels = consumers * usize::from(settings.consumer_channels);
     let shares = (0..consumer_channels)
         .map(|index| share(index, consumer_channels, settings.queues.len()).len());
-    let run = Arc::new(Run::new(shares.sum(), producers, consumers));
+    let awaited = match settings.polling_interval_ms {
+        None => shares.sum(),
+        Some(_) => 0,
+    };
+    let run = Arc::new(Run::new(awaited, producers, consumers));
     // Reporting must not disturb the broker's cores, nor a worker if one core is left over.
     if let Some(core) = cores.last() {
         core_affinity::set_for_current(*core);
@@ -241,13 +245,12 @@ fn connect_producer(pace: Pace, settings: &Settings, index: usize) -> Result<Con
     let mut client = Client::connect(&settings.broker, settings.producer_core)?;
     client.open_channels(settings.producer_channels)?;
     if settings.confirm.is_some() {
-        for number in 1..=settings.producer_channels {
-            let select = confirm::Select { nowait: false };
-            client.call(
-                number,
-                AMQPClass::Confirm(confirm::AMQPMethod::Select(select)),
-            )?;
-        }
+        let select = confirm::Select { nowait: false };
+        let select = AMQPClass::Confirm(confirm::AMQPMethod::Select(select));
+        client.call_on_each(settings.producer_channels, &select)?;
+    }
+    if settings.producer_transaction.is_some() {
+        client.call_on_each(settings.producer_channels, &tx_select())?;
     }
     let queues = channel_queues(
         settings,
@@ -269,16 +272,17 @@ fn connect_consumer(settings: &Settings, index: usize) -> Result<Connection> {
     let mut client = Client::connect(&settings.broker, settings.consumer_core)?;
     client.open_channels(settings.consumer_channels)?;
     for (prefetch_count, global) in [(settings.prefetch, false), (settings.global_prefetch, true)] {
-        if prefetch_count == 0 {
-            continue;
-        }
-        for number in 1..=settings.consumer_channels {
+        if prefetch_count > 0 {
             let qos = basic::Qos {
                 prefetch_count,
                 global,
             };
-            client.call(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))?;
+            let qos = AMQPClass::Basic(basic::AMQPMethod::Qos(qos));
+            client.call_on_each(settings.consumer_channels, &qos)?;
         }
+    }
+    if settings.consumer_transaction.is_some() {
+        client.call_on_each(settings.consumer_channels, &tx_select())?;
     }
     let queues = channel_queues(
         settings,
@@ -298,6 +302,10 @@ fn connect_consumer(settings: &Settings, index: usize) -> Result<Connection> {
         settings.consumer_channels,
         Role::Consumer(Consumer::new(settings, &queues)),
     )
+}
+
+fn tx_select() -> AMQPClass {
+    AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {}))
 }
 
 fn into_connection(client: Client, channels: u16, role: Role) -> Result<Connection> {
