@@ -9,6 +9,7 @@ mod connections;
 mod letters;
 mod load;
 mod pairs;
+mod properties;
 mod queue_kind;
 mod settings;
 mod values;
@@ -346,6 +347,16 @@ pub(crate) mod tests {
             assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
         }
         assert!(settings("lg throughput -Q 10 -A 11 -a").is_ok());
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_number_of_seconds() {
+        let heartbeat_s = |line| settings(line).expect("valid").broker.heartbeat_s;
+        assert_eq!(heartbeat_s("lg throughput"), 0);
+        assert_eq!(heartbeat_s("lg throughput -b 5"), 5);
+        for bad in ["-b -1", "-b 65536", "-b 0.5"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -325,7 +325,7 @@ fn templates(
                 false => settings.routing_key_of(queue),
             },
             mandatory: settings.mandatory,
-            persistent: settings.persistent,
+            properties: &settings.properties.amqp,
             size_bytes,
         };
         PublishTemplate::new(channel, &publication, frame_max)

@@ -6,8 +6,9 @@
 use std::ffi::OsString;
 
 /// PerfTest's short name, and ours in full. PerfTest's `-o` and `-i` have one letter already.
-const SPELLED_OUT: [(&str, &str); 13] = [
+const SPELLED_OUT: [(&str, &str); 14] = [
     ("-ad", "--auto-delete"),
+    ("-mp", "--message-properties"),
     ("-na", "--nack"),
     ("-pi", "--polling-interval"),
     ("-po", "--polling"),

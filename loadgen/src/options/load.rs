@@ -9,6 +9,8 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::broker::BrokerOptions;
+use super::pairs::{Pairs, parse_pairs};
+use super::properties::MessageProperties;
 use super::queue_kind::QueueOptions;
 use super::settings::{LATENCY_MAX_US, Ladder, Nack, Scenario, Settings};
 use super::values::{Cores, parse_cores, parse_step};
@@ -123,6 +125,10 @@ pub(super) struct LoadOptions {
     /// Message flags, repeatable
     #[arg(short = 'f', long = "flag")]
     flags: Vec<Flag>,
+    /// Properties of each message, repeatable: contentType, contentEncoding, deliveryMode, priority, correlationId, replyTo,
+    /// expiration, messageId, timestamp (ISO 8601), type, userId, appId, clusterId; any other key is a header (-mp)
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_pairs)]
+    message_properties: Vec<Pairs>,
     /// Exchange and queues are there already: only check, neither purge nor delete
     #[arg(short = 'p', long)]
     predeclared: bool,
@@ -244,6 +250,8 @@ impl LoadOptions {
     ) -> Result<Settings> {
         let queues = self.queues()?;
         let (queue_kind, durable) = self.queue_kind.into_kind()?;
+        let persistent = durable || self.flags.contains(&Flag::Persistent);
+        let properties = Pairs::merged(self.message_properties);
         let settings = Settings {
             scenario,
             id: self.id,
@@ -282,7 +290,8 @@ impl LoadOptions {
             }),
             producer_messages: self.pmessages.filter(|&count| count > 0),
             consumer_messages: self.cmessages.filter(|&count| count > 0),
-            persistent: durable || self.flags.contains(&Flag::Persistent),
+            persistent,
+            properties: MessageProperties::new(properties, persistent)?,
             mandatory: self.flags.contains(&Flag::Mandatory),
             predeclared: self.predeclared,
             keep: self.keep,

@@ -1,6 +1,7 @@
 //! Arguments and properties as the command line gives them: `key=value,key=value`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
 use serde::Serialize;
@@ -33,6 +34,10 @@ impl Pairs {
         self.0.insert(key.to_owned(), value);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -48,7 +53,7 @@ impl Pairs {
 }
 
 impl Value {
-    fn to_amqp(&self) -> AMQPValue {
+    pub(super) fn to_amqp(&self) -> AMQPValue {
         match self {
             Self::Boolean(value) => AMQPValue::Boolean(*value),
             Self::Long(value) => AMQPValue::LongLongInt(*value),
@@ -67,6 +72,16 @@ impl Value {
                 Ok(number) => Self::Long(number),
                 Err(_) => Self::Text(text.to_owned()),
             },
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => value.fmt(f),
+            Self::Long(value) => value.fmt(f),
+            Self::Text(text) => text.fmt(f),
         }
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::broker::Broker;
+use super::properties::MessageProperties;
 use super::queue_kind::QueueKind;
 use crate::schedule::Step;
 
@@ -112,6 +113,7 @@ pub(crate) struct Settings {
     /// Per consumer channel.
     pub(crate) consumer_messages: Option<u64>,
     pub(crate) persistent: bool,
+    pub(crate) properties: MessageProperties,
     pub(crate) mandatory: bool,
     pub(crate) predeclared: bool,
     pub(crate) keep: bool,

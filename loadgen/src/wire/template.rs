@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use amq_protocol::frame::WriteContext;
+use amq_protocol::protocol::basic::{AMQPProperties, gen_properties};
+
 use super::{BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD};
 
 /// What all messages of one channel to one routing key have in common.
@@ -10,7 +13,7 @@ pub(crate) struct Publication<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) mandatory: bool,
-    pub(crate) persistent: bool,
+    pub(crate) properties: &'a AMQPProperties,
     pub(crate) size_bytes: usize,
 }
 
@@ -49,10 +52,7 @@ impl PublishTemplate {
         push_frame(&mut bytes, HEADER, channel, |out| {
             out.extend_from_slice(&[0, 60, 0, 0]);
             out.extend_from_slice(&(publication.size_bytes as u64).to_be_bytes());
-            match publication.persistent {
-                true => out.extend_from_slice(&[0x10, 0, 2]),
-                false => out.extend_from_slice(&[0, 0]),
-            }
+            out.extend_from_slice(&encoded(publication.properties));
         });
         let stamp_at = bytes.len() + super::FRAME_HEAD_BYTES;
         let mut left = publication.size_bytes;
@@ -137,6 +137,15 @@ fn push_settlement(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u6
     out.extend_from_slice(&frame);
 }
 
+/// Property flags and properties, as a header frame has them.
+fn encoded(properties: &AMQPProperties) -> Vec<u8> {
+    let encoded = gen_properties(properties)(WriteContext::from(Vec::new()));
+    encoded
+        .expect("writing to memory cannot fail")
+        .into_inner()
+        .0
+}
+
 fn push_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     out.extend_from_slice(&channel.to_be_bytes());
@@ -182,14 +191,10 @@ mod tests {
             mandatory: publication.mandatory,
             immediate: false,
         };
-        let mut properties = basic::AMQPProperties::default();
-        if publication.persistent {
-            properties = properties.with_delivery_mode(2);
-        }
         let header = AMQPContentHeader {
             class_id: 60,
             body_size: body.len() as u64,
-            properties,
+            properties: publication.properties.clone(),
         };
         let method = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
         let mut bytes = encoded(&AMQPFrame::Method(channel, method));
@@ -211,8 +216,13 @@ mod tests {
             (time_ns, sequence) in any::<(u64, u64)>(),
         ) {
             let frame_max = 4096;
+            let mut properties = AMQPProperties::default();
+            if persistent {
+                properties = properties.with_delivery_mode(2).with_reply_to("all".into());
+            }
+            let properties = &properties;
             let publication =
-                Publication { exchange: &exchange, routing_key: &routing_key, mandatory, persistent, size_bytes };
+                Publication { exchange: &exchange, routing_key: &routing_key, mandatory, properties, size_bytes };
             let mut body = vec![0; size_bytes];
             if size_bytes >= 8 {
                 body[..8].copy_from_slice(&time_ns.to_be_bytes());
