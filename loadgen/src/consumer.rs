@@ -195,7 +195,9 @@ impl Consumer {
         tally: &mut Tally,
     ) {
         self.taken += 1;
-        self.asked = self.asked.saturating_sub(1);
+        if self.asks {
+            self.asked = self.asked.saturating_sub(1);
+        }
         // The scanner has checked the number: channel 0 has no content.
         let channel = usize::from(channel) - 1;
         if self.handling_time.is_some() {
@@ -288,6 +290,9 @@ impl Consumer {
             tally.consumer_latencies_ns.push(latency_ns);
         }
         tally.received += 1;
+        if self.auto_ack && !self.asks {
+            return;
+        }
         let channel = &mut self.channels[channel];
         if !self.auto_ack {
             channel.last_tag = handled.delivery_tag;

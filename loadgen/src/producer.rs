@@ -251,11 +251,16 @@ impl PublishChannel {
         let templates = &self.templates[size];
         if let ([template], None) = (&templates[..], &self.transaction) {
             let messages = output.lay((self.number, size), template, count as usize);
-            let messages = messages.chunks_exact_mut(template.bytes().len());
+            let message_bytes = template.bytes().len();
             let stamp = template.stamp();
-            for (message, sequence) in messages.zip(sequences.clone()) {
+            for (message, sequence) in messages
+                .chunks_exact_mut(message_bytes)
+                .zip(sequences.clone())
+            {
                 stamp.write(message, time_ns(sequence), sequence);
-                if let Some(keys) = &mut self.random_keys {
+            }
+            if let Some(keys) = &mut self.random_keys {
+                for message in messages.chunks_exact_mut(message_bytes) {
                     keys.write(&mut message[template.routing_key()]);
                 }
             }

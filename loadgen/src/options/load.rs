@@ -76,8 +76,9 @@ pub(super) struct LoadOptions {
     /// Messages per second per consumer, 0 for no limit
     #[arg(short = 'R', long, default_value_t = 0.0)]
     consumer_rate: f64,
-    /// Microseconds that a consumer takes for each message, one after the other, before it acknowledges it; meanwhile its
-    /// next ones wait, and their latency is measured when it begins with them. Other consumers aren't held up
+    /// Microseconds that a consumer takes for each message, one after the other, before it acknowledges and counts it. Its next ones
+    /// wait meanwhile, up to 1000 of them in the generator, and that is in their latency, which ends when the consumer begins with
+    /// them. No other connection is held up by it
     #[arg(short = 'L', long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US))]
     consumer_latency: u64,
     /// A -L (0: none) for some seconds, repeatable; after the last comes the first again (-vl)
