@@ -3,8 +3,9 @@
 //! A thread serves many consumers, so none of them may sleep, nor may it look at the clock in vain.
 //! Instead the times are reckoned: a consumer begins with a message when it has arrived and the one
 //! before is done, and is done with it the latency later. The thread sleeps until the next message
-//! of any consumer is done, and a consumer that waits for a commit (-n) begins with nothing. If it comes late, the message was still done at its own time, and so
-//! the next one isn't: only the acknowledgement is late.
+//! of any consumer is done. If it comes late, the message was still done at its own time, and the
+//! next one begun: only the acknowledgement is late. A consumer that waits for a commit (-n) begins
+//! with nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

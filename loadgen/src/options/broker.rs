@@ -27,7 +27,8 @@ pub(super) struct BrokerOptions {
     /// With amqps://: trust any server
     #[arg(long)]
     insecure: bool,
-    /// Heartbeat to ask for, in seconds: it counts if it is shorter than what the server proposes [default: 0, what that proposes]
+    /// Heartbeat to ask for, in seconds: it counts if it is shorter than what the server proposes
+    /// [default: 0, what that proposes]
     #[arg(
         short = 'b',
         long,

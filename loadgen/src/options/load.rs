@@ -76,25 +76,38 @@ pub(super) struct LoadOptions {
     /// Messages per second per consumer, 0 for no limit
     #[arg(short = 'R', long, default_value_t = 0.0)]
     consumer_rate: f64,
-    /// Microseconds that a consumer takes for each message, one after the other, before it acknowledges and counts it. Its next ones
-    /// wait meanwhile, up to 1000 of them in the generator, and that is in their latency, which ends when the consumer begins with
-    /// them. No other connection is held up by it
-    #[arg(short = 'L', long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US))]
+    /// Microseconds that a consumer takes for each message, one after the other, before it acknowledges and
+    /// counts it. Its next ones wait meanwhile, up to 1000 of them in the generator, and that is in their
+    /// latency, which ends when the consumer begins with them. No other connection is held up by it
+    #[arg(short = 'L', long, value_name = "MICROSECONDS", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US))]
     consumer_latency: u64,
     /// A -L (0: none) for some seconds, repeatable; after the last comes the first again (-vl)
-    #[arg(long, value_name = "MICROSECONDS:SECONDS", value_parser = parse_step, conflicts_with = "consumer_latency")]
+    #[arg(long, value_name = "MICROSECONDS:SECONDS", value_parser = parse_step)]
+    #[arg(conflicts_with = "consumer_latency")]
     variable_latency: Vec<Step>,
-    /// Ask for each message by basic.get, one at a time, and for the next when it is done; of several queues in turn (-po)
+    /// Ask for each message by basic.get, one at a time, and for the next when it is done; of several queues
+    /// in turn (-po)
     #[arg(long)]
     polling: bool,
     /// Milliseconds between the answer, or the end of what is done with the message, and the next question (-pi)
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, requires = "polling", value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US / 1_000))]
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 0,
+        requires = "polling"
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US / 1_000))]
     polling_interval: u64,
-    /// Publish in transactions of this many messages; each begins when the last one's tx.commit-ok has come [default: 0, none]
-    #[arg(short = 'm', long, value_name = "MESSAGES", conflicts_with = "confirm", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    /// Publish in transactions of this many messages; each begins when the last one's tx.commit-ok has come
+    /// [default: 0, none]
+    #[arg(short = 'm', long, value_name = "MESSAGES", conflicts_with = "confirm")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     ptxsize: Option<u32>,
-    /// Acknowledge in transactions of this many messages; each begins when the last one's tx.commit-ok has come [default: 0, none]
-    #[arg(short = 'n', long, value_name = "MESSAGES", conflicts_with = "autoack", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    /// Acknowledge in transactions of this many messages; each begins when the last one's tx.commit-ok has come
+    /// [default: 0, none]
+    #[arg(short = 'n', long, value_name = "MESSAGES", conflicts_with = "autoack")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     ctxsize: Option<u32>,
     /// Publisher confirms, with at most this many unconfirmed per channel
     #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -126,8 +139,9 @@ pub(super) struct LoadOptions {
     /// Message flags, repeatable
     #[arg(short = 'f', long = "flag")]
     flags: Vec<Flag>,
-    /// Properties of each message, repeatable: contentType, contentEncoding, deliveryMode, priority, correlationId, replyTo,
-    /// expiration, messageId, timestamp (ISO 8601), type, userId, appId, clusterId; any other key is a header (-mp)
+    /// Properties of each message, repeatable: contentType, contentEncoding, deliveryMode, priority,
+    /// correlationId, replyTo, expiration, messageId, timestamp (ISO 8601), type, userId, appId, clusterId; any
+    /// other key is a header (-mp)
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_pairs)]
     message_properties: Vec<Pairs>,
     /// Exchange and queues are there already: only check, neither purge nor delete

@@ -11,7 +11,8 @@ const QUEUE_TYPE: &str = "x-queue-type";
 
 #[derive(Args, Debug)]
 pub(super) struct QueueOptions {
-    /// Arguments to declare the queues with, repeatable: true and false are booleans, numbers are longs, all else is text (-qa)
+    /// Arguments to declare the queues with, repeatable: true and false are booleans, numbers are longs, all
+    /// else is text (-qa)
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_pairs, conflicts_with = "predeclared")]
     queue_args: Vec<Pairs>,
     /// Declare quorum queues: x-queue-type=quorum, durable, with persistent messages as by -f persistent (-qq)

@@ -18,7 +18,8 @@ const BASIC_NACK: u32 = 60 << 16 | 120;
 
 /// Who is told what was found.
 pub(crate) trait FrameSink {
-    /// A whole message was delivered, by itself or by basic.get. `time_ns` is its stamp, 0 if the body is shorter than that.
+    /// A whole message was delivered, by itself or by basic.get. `time_ns` is its stamp, 0 if the body
+    /// is shorter than that.
     fn delivered(&mut self, channel: u16, delivery_tag: u64, time_ns: u64);
     /// A whole message came back unroutable.
     fn returned(&mut self, channel: u16);
