@@ -160,15 +160,16 @@ impl Client {
         } else {
             tune.channel_max
         };
+        let heartbeat_s = agreed_heartbeat_s(broker.heartbeat_s, tune.heartbeat);
         self.tuned = Tuned {
             channel_max,
             frame_max: frame_max as usize,
-            heartbeat_s: tune.heartbeat,
+            heartbeat_s,
         };
         let tune_ok = connection::TuneOk {
             channel_max,
             frame_max,
-            heartbeat: tune.heartbeat,
+            heartbeat: heartbeat_s,
         };
         self.send(
             0,
@@ -219,6 +220,15 @@ impl Client {
     ) -> Result<AMQPClass, ClientError> {
         self.send(channel, method)?;
         self.next_method()
+    }
+
+    /// The same on channels 1 to `channels`.
+    pub(crate) fn call_on_each(
+        &mut self,
+        channels: u16,
+        method: &AMQPClass,
+    ) -> Result<(), ClientError> {
+        (1..=channels).try_for_each(|number| self.call(number, method.clone()).map(drop))
     }
 
     pub(crate) fn send(&mut self, channel: u16, method: AMQPClass) -> Result<(), ClientError> {
@@ -351,6 +361,14 @@ fn announced_core(properties: &FieldTable) -> Option<i64> {
     }
 }
 
+/// The shorter one of what both sides want; who says 0 leaves it to the other, as RabbitMQ's clients do.
+fn agreed_heartbeat_s(wanted_s: u16, proposed_s: u16) -> u16 {
+    match (wanted_s, proposed_s) {
+        (0, other_s) | (other_s, 0) => other_s,
+        (wanted_s, proposed_s) => wanted_s.min(proposed_s),
+    }
+}
+
 fn client_properties() -> FieldTable {
     let mut capabilities = FieldTable::default();
     let wanted = [
@@ -374,4 +392,18 @@ fn client_properties() -> FieldTable {
     );
     properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_heartbeat_counts() {
+        for (wanted_s, proposed_s, agreed_s) in
+            [(0, 60, 60), (5, 60, 5), (90, 60, 60), (5, 0, 5), (0, 0, 0)]
+        {
+            assert_eq!(agreed_heartbeat_s(wanted_s, proposed_s), agreed_s);
+        }
+    }
 }

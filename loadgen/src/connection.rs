@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use amq_protocol::protocol::{AMQPClass, basic, channel, connection, tx};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use mio::net::TcpStream;
 
@@ -94,6 +94,11 @@ impl Connection {
         self.writable |= writable;
     }
 
+    /// Whether its due times matter to less than a millisecond.
+    pub(crate) fn is_punctual(&self) -> bool {
+        matches!(&self.role, Role::Consumer(consumer) if consumer.takes_a_while())
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
@@ -107,6 +112,9 @@ impl Connection {
         }
         if self.readable || self.carry_is_ripe {
             self.take_in(landing, run, tally)?;
+        }
+        if let (Role::Consumer(consumer), State::Running) = (&mut self.role, self.state) {
+            consumer.work(now_ns(), self.output.control(), tally)?;
         }
         if self.writable {
             self.put_out(tally)?;
@@ -138,15 +146,10 @@ impl Connection {
                 producer.next_due_ns(now_ns)
             }
             Role::Producer(_) => None,
-            Role::Consumer(_) if !waiting_input || self.is_congested() => None,
             Role::Consumer(consumer) if self.state == State::Running => {
-                if consumer.is_done() {
-                    None
-                } else {
-                    Some(consumer.next_due_ns().unwrap_or(0))
-                }
+                consumer.next_due_ns(waiting_input && !self.is_congested())
             }
-            Role::Consumer(_) => Some(0),
+            Role::Consumer(_) => waiting_input.then_some(0),
         };
         due.unwrap_or(u64::MAX).min(heartbeat)
     }
@@ -157,7 +160,7 @@ impl Connection {
             return;
         }
         if let Role::Consumer(consumer) = &mut self.role {
-            consumer.ack_rest(self.output.control());
+            consumer.settle_rest(self.output.control());
         }
         let close = connection::Close {
             reply_code: 200,
@@ -360,9 +363,18 @@ impl Sink<'_> {
     fn handle(&mut self, number: u16, method: AMQPClass) -> Result<()> {
         match method {
             AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_)) => self.run.consumer_is_ready(),
+            AMQPClass::Basic(basic::AMQPMethod::GetEmpty(_)) => {
+                if let Role::Consumer(consumer) = self.role {
+                    consumer.got_nothing(self.now_ns, number);
+                }
+            }
             AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
                 bail!("the server cancelled a consumer: was its queue deleted?")
             }
+            AMQPClass::Tx(tx::AMQPMethod::CommitOk(_)) => match self.role {
+                Role::Producer(producer) => producer.committed(number),
+                Role::Consumer(consumer) => consumer.committed(self.now_ns, number),
+            },
             AMQPClass::Channel(channel::AMQPMethod::Flow(flow)) => {
                 if let Role::Producer(producer) = self.role {
                     producer.pause(number, !flow.active);

@@ -8,6 +8,9 @@ mod churn;
 mod connections;
 mod letters;
 mod load;
+mod pairs;
+mod properties;
+mod queue_kind;
 mod settings;
 mod values;
 
@@ -19,7 +22,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 pub(crate) use broker::Broker;
 pub(crate) use churn::{ChurnSettings, Operation};
 pub(crate) use connections::ConnectionsSettings;
-pub(crate) use settings::{Ladder, Scenario, Settings};
+pub(crate) use settings::{Ladder, Nack, Scenario, Settings};
 
 use churn::ChurnOptions;
 use connections::ConnectionsOptions;
@@ -286,6 +289,107 @@ pub(crate) mod tests {
         ] {
             assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_consumer_may_take_a_while_for_each_message() {
+        let slow = settings("lg throughput -L 2500").expect("valid");
+        assert_eq!(slow.consumer_latency_us, 2_500);
+        assert_eq!(slow.consumer_pause_s(), 0.0025);
+        let vary = settings("lg throughput -vl 0:1 -vl 3000000:0.5 -R 2").expect("valid");
+        assert_eq!(vary.variable_latency.len(), 2);
+        assert_eq!(vary.consumer_pause_s(), 3.0);
+        for bad in [
+            "-L -1",
+            "-L x",
+            "-L 1.5",
+            "-L 3600000001",
+            "-L 1 -vl 1:1",
+            "-vl 5",
+            "-vl 5:0",
+            "-vl 4e9:1",
+        ] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn messages_may_be_refused_instead_of_acknowledged() {
+        let nack = |line| settings(line).expect("valid").nack;
+        assert_eq!(nack("lg throughput"), None);
+        assert_eq!(nack("lg throughput -na"), Some(Nack::Requeue));
+        assert_eq!(nack("lg throughput -na -re true"), Some(Nack::Requeue));
+        assert_eq!(nack("lg throughput --nack -re false"), Some(Nack::Discard));
+        for bad in ["-na -a", "-re true", "-na -re", "-na -re 1"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn consumers_may_ask_for_each_message() {
+        let interval = |line| settings(line).expect("valid").polling_interval_ms;
+        assert_eq!(interval("lg throughput"), None);
+        assert_eq!(interval("lg throughput -po"), Some(0));
+        assert_eq!(interval("lg throughput -po -pi 250"), Some(250));
+        // Four queues in turn, and 0.1 s for what is done with the message.
+        let slow = settings("lg throughput -po -pi 1000 -L 100000 -qp q%d -qpt 4").expect("valid");
+        assert_eq!(slow.consumer_pause_s(), 4.1);
+        for bad in ["-pi 5", "-po -pi -1", "-po -pi 0.5", "-po -pi 3600001"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefetch_lets_every_batch_of_acks_be_completed() {
+        let both = settings("lg throughput -q 5 -Q 20 -A 5").expect("valid");
+        assert_eq!((both.prefetch, both.global_prefetch), (5, 20));
+        for bad in ["-Q 10 -A 11", "-q 20 -Q 10 -A 11", "-Q 65536", "-Q -1"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+        assert!(settings("lg throughput -Q 10 -A 11 -a").is_ok());
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_number_of_seconds() {
+        let heartbeat_s = |line| settings(line).expect("valid").broker.heartbeat_s;
+        assert_eq!(heartbeat_s("lg throughput"), 0);
+        assert_eq!(heartbeat_s("lg throughput -b 5"), 5);
+        for bad in ["-b -1", "-b 65536", "-b 0.5"] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn transactions_have_a_size_that_consumers_can_reach() {
+        let both = settings("lg throughput -m 10 -n 20").expect("valid");
+        let sizes = (both.producer_transaction, both.consumer_transaction);
+        assert_eq!(sizes, (Some(10), Some(20)));
+        let none = settings("lg throughput -m 0 -n 0 -q 1").expect("valid");
+        let sizes = (none.producer_transaction, none.consumer_transaction);
+        assert_eq!(sizes, (None, None));
+        assert_eq!(settings("lg backlog -m 5").expect("valid").confirm, None);
+        // With acks of 2 and commits of 3: at 3 two are settled, and the next two only at 6.
+        for good in ["-q 20 -n 20", "-q 4 -A 2 -n 3", "-q 4 -A 2 -n 4"] {
+            assert!(settings(&format!("lg throughput {good}")).is_ok(), "{good}");
+        }
+        for bad in [
+            "-m 5 -c 5",
+            "-n 5 -a",
+            "-n -1",
+            "-q 20 -n 21",
+            "-Q 20 -n 21",
+            "-q 3 -A 2 -n 3",
+            "-q 3 -A 2 -n 4",
+        ] {
+            assert!(settings(&format!("lg throughput {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_random_routing_key_needs_an_exchange_that_looks_at_it() {
+        assert!(settings("lg throughput -K").is_err());
+        let random = settings("lg throughput -K -e x -t x-consistent-hash -k 1 -qp q%d -qpt 3");
+        assert_eq!(random.expect("valid").copies(), 1);
     }
 
     #[test]

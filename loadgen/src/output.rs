@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use crate::wire::PublishTemplate;
+use amq_protocol::protocol::AMQPClass;
+
+use crate::wire::{PublishTemplate, push_method};
 
 /// How much a connection's publishes gather to before they are written: small enough for the L2
 /// cache, large enough that the system call is shared by some 1,600 messages of 16 bytes.
@@ -77,6 +79,12 @@ impl Output {
         self.bulk.extend_from_slice(template.bytes());
         let begin = std::mem::replace(&mut self.bulk_end, self.bulk.len());
         &mut self.bulk[begin..]
+    }
+
+    /// Adds a method behind a mixed fill.
+    pub(crate) fn end_mixed_with(&mut self, channel: u16, method: AMQPClass) {
+        push_method(&mut self.bulk, channel, method);
+        self.bulk_end = self.bulk.len();
     }
 
     /// Writes once, as much as the socket takes. Control frames go first, so that acks don't wait

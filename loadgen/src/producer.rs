@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use amq_protocol::protocol::{AMQPClass, tx};
+
 use crate::confirms::ConfirmWindow;
 use crate::options::Settings;
 use crate::output::Output;
+use crate::routing_key::{self, RandomKeys};
 use crate::schedule::{Schedule, Step, step_at};
 use crate::stats::Tally;
 use crate::wire::{Publication, PublishTemplate};
@@ -38,8 +41,21 @@ struct PublishChannel {
     /// Laid down when the run begins.
     schedule: Option<Schedule>,
     window: Option<ConfirmWindow>,
+    transaction: Option<Transaction>,
+    /// Where each message has a routing key of its own.
+    random_keys: Option<RandomKeys>,
     /// The server asked for a pause by channel.flow.
     paused: bool,
+}
+
+/// Publishes that a commit makes valid.
+#[derive(Debug)]
+struct Transaction {
+    size: u64,
+    /// How many more belong to the current one.
+    left: u64,
+    /// Whether its commit isn't answered yet.
+    committing: bool,
 }
 
 /// How fast a channel publishes.
@@ -82,6 +98,8 @@ impl Producer {
                     phase: position as f64 / producers,
                     schedule: None,
                     window: settings.confirm.map(ConfirmWindow::new),
+                    transaction: settings.producer_transaction.map(Transaction::new),
+                    random_keys: settings.random_routing_key.then(RandomKeys::new),
                     paused: false,
                 }
             })
@@ -145,11 +163,12 @@ impl Producer {
         .min()
     }
 
-    /// Whether every channel has published its -C messages, and has them confirmed.
+    /// Whether every channel has published its -C messages, and has them confirmed or committed.
     pub(crate) fn is_done(&self) -> bool {
         let done = |channel: &PublishChannel| {
             channel.published == channel.limit
                 && channel.window.as_ref().is_none_or(ConfirmWindow::is_empty)
+                && !channel.is_committing()
         };
         self.channels.iter().all(done)
     }
@@ -183,6 +202,14 @@ impl Producer {
         }) += settled;
     }
 
+    /// tx.commit-ok arrived.
+    pub(crate) fn committed(&mut self, channel: u16) {
+        let channel = self.channels.get_mut(usize::from(channel).wrapping_sub(1));
+        if let Some(transaction) = channel.and_then(|channel| channel.transaction.as_mut()) {
+            transaction.committing = false;
+        }
+    }
+
     /// channel.flow arrived.
     pub(crate) fn pause(&mut self, channel: u16, paused: bool) {
         if let Some(channel) = self.channels.get_mut(usize::from(channel).wrapping_sub(1)) {
@@ -194,17 +221,23 @@ impl Producer {
 impl PublishChannel {
     /// How many messages may go now, `most` at most.
     fn allowance(&self, now_ns: u64, most: u64) -> u64 {
-        if self.paused {
+        if self.paused || self.is_committing() {
             return 0;
         }
         let room = self.window.as_ref().map_or(u64::MAX, ConfirmWindow::room);
-        let most = most.min(room).min(self.limit - self.published);
+        let left = self.transaction.as_ref().map_or(u64::MAX, |it| it.left);
+        let most = most.min(room).min(left).min(self.limit - self.published);
         match (&self.schedule, most) {
             (Some(schedule), 1..) if now_ns != u64::MAX => {
                 schedule.due(now_ns, self.published, most)
             }
             _ => most,
         }
+    }
+
+    fn is_committing(&self) -> bool {
+        let transaction = self.transaction.as_ref();
+        transaction.is_some_and(|transaction| transaction.committing)
     }
 
     /// Without a schedule a whole fill has one time: a clock read for each message would cost
@@ -216,31 +249,64 @@ impl PublishChannel {
             schedule.map_or(now_ns, |schedule| schedule.due_at_ns(sequence))
         };
         let templates = &self.templates[size];
-        if let [template] = &templates[..] {
+        if let ([template], None) = (&templates[..], &self.transaction) {
             let messages = output.lay((self.number, size), template, count as usize);
+            let message_bytes = template.bytes().len();
             let stamp = template.stamp();
             for (message, sequence) in messages
-                .chunks_exact_mut(template.bytes().len())
+                .chunks_exact_mut(message_bytes)
                 .zip(sequences.clone())
             {
                 stamp.write(message, time_ns(sequence), sequence);
+            }
+            if let Some(keys) = &mut self.random_keys {
+                for message in messages.chunks_exact_mut(message_bytes) {
+                    keys.write(&mut message[template.routing_key()]);
+                }
             }
         } else {
             output.begin_mixed();
             for sequence in sequences.clone() {
                 let template = &templates[sequence as usize % templates.len()];
-                template
-                    .stamp()
-                    .write(output.push_mixed(template), time_ns(sequence), sequence);
+                let message = output.push_mixed(template);
+                let stamp = template.stamp();
+                stamp.write(message, time_ns(sequence), sequence);
+                if let Some(keys) = &mut self.random_keys {
+                    keys.write(&mut message[template.routing_key()]);
+                }
             }
         }
         if let Some(window) = &mut self.window {
             sequences.for_each(|sequence| window.push(time_ns(sequence)));
         }
         self.published += count;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.left -= count;
+            if transaction.left == 0 || self.published == self.limit {
+                output.end_mixed_with(self.number, transaction.commit());
+            }
+        }
         if let Some(schedule) = &mut self.schedule {
             schedule.advance(self.published);
         }
+    }
+}
+
+impl Transaction {
+    fn new(size: u32) -> Self {
+        let size = u64::from(size);
+        Self {
+            size,
+            left: size,
+            committing: false,
+        }
+    }
+
+    /// It ends, and the next one begins when this is answered.
+    fn commit(&mut self) -> AMQPClass {
+        self.left = self.size;
+        self.committing = true;
+        AMQPClass::Tx(tx::AMQPMethod::Commit(tx::Commit {}))
     }
 }
 
@@ -251,17 +317,20 @@ fn templates(
     queues: &[String],
     frame_max: usize,
 ) -> Vec<Vec<PublishTemplate>> {
-    // A message that gets to all of them need not name each in turn.
+    // A message that gets to all of them need not name each in turn, nor one whose key is drawn.
     let named = match settings.copies() {
-        1 => queues,
+        1 if !settings.random_routing_key => queues,
         _ => &queues[..1],
     };
     let template = |queue: &String, size_bytes| {
         let publication = Publication {
             exchange: &settings.exchange,
-            routing_key: settings.routing_key_of(queue),
+            routing_key: match settings.random_routing_key {
+                true => routing_key::BLANK,
+                false => settings.routing_key_of(queue),
+            },
             mandatory: settings.mandatory,
-            persistent: settings.persistent,
+            properties: &settings.properties.amqp,
             size_bytes,
         };
         PublishTemplate::new(channel, &publication, frame_max)
@@ -271,4 +340,37 @@ fn templates(
         templates.collect::<Vec<_>>()
     };
     settings.sizes_bytes().into_iter().map(of_size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::tests::settings;
+
+    #[test]
+    fn a_transaction_begins_when_the_last_one_is_committed() {
+        let settings = settings("lg throughput -m 3 -C 5").expect("valid");
+        let queues = [settings.queues.clone()];
+        let mut producer = Producer::new(&settings, 0, &queues, 4_096, 1 << 16);
+        producer.begin(1);
+        let fill = |producer: &mut Producer| {
+            let (mut output, mut written) = (Output::default(), Vec::new());
+            let count = producer.fill(2, &mut output);
+            while !output.is_empty() {
+                output.write_once(&mut written).expect("memory takes all");
+            }
+            // tx.commit is 12 bytes: class 90, method 20.
+            let commits = written.ends_with(&[1, 0, 1, 0, 0, 0, 4, 0, 90, 0, 20, 0xCE]);
+            (count, commits)
+        };
+        assert_eq!(fill(&mut producer), (3, true));
+        assert_eq!(fill(&mut producer), (0, false));
+        assert_eq!(producer.next_due_ns(2), None);
+        producer.committed(1);
+        // What is left of -C is committed, too.
+        assert_eq!(fill(&mut producer), (2, true));
+        assert!(!producer.is_done());
+        producer.committed(1);
+        assert!(producer.is_done());
+    }
 }

@@ -24,7 +24,11 @@ pub(crate) fn prepare(settings: &Settings) -> Result<Topology> {
     if !settings.exchange.is_empty() && prepare_exchange(&mut client, settings)? {
         topology.exchange = Some(settings.exchange.clone());
     }
-    for name in &settings.queues {
+    let queues = match settings.queue_kind.exclusive {
+        true => &[][..],
+        false => &settings.queues,
+    };
+    for name in queues {
         if prepare_queue(&mut client, settings, name).with_context(|| format!("queue {name:?}"))? {
             topology.queues.push(name.clone());
         }
@@ -100,43 +104,61 @@ fn prepare_exchange(client: &mut Client, settings: &Settings) -> Result<bool> {
 
 /// Returns whether the queue was declared now.
 fn prepare_queue(client: &mut Client, settings: &Settings, name: &str) -> Result<bool> {
-    let declare = |passive| -> Result<AMQPClass> {
-        Ok(AMQPClass::Queue(queue::AMQPMethod::Declare(
-            queue::Declare {
-                queue: short(name)?,
-                passive,
-                durable: settings.persistent,
-                exclusive: false,
-                auto_delete: false,
-                nowait: false,
-                arguments: FieldTable::default(),
-            },
-        )))
-    };
-    let there = is_there(client, declare(true)?, settings)?;
+    let there = is_there(client, declare_queue(settings, name, true)?, settings)?;
     if settings.predeclared {
         return Ok(false);
     }
-    if !there {
-        client.call(1, declare(false)?)?;
-    } else if settings.producers > 0 {
+    // Of one that is there this asks whether it is of the kind that is wanted.
+    if !there || settings.queue_kind.is_particular() {
+        client.call(1, declare_queue(settings, name, false)?)?;
+    }
+    if there && settings.producers > 0 {
         let purge = queue::Purge {
             queue: short(name)?,
             nowait: false,
         };
         client.call(1, AMQPClass::Queue(queue::AMQPMethod::Purge(purge)))?;
     }
-    if !settings.exchange.is_empty() {
-        let bind = queue::Bind {
-            queue: short(name)?,
-            exchange: short(&settings.exchange)?,
-            routing_key: short(settings.routing_key_of(name))?,
-            nowait: false,
-            arguments: FieldTable::default(),
-        };
-        client.call(1, AMQPClass::Queue(queue::AMQPMethod::Bind(bind)))?;
-    }
+    bind_queue(client, settings, name)?;
     Ok(!there)
+}
+
+/// Declares an exclusive queue on the connection that will consume from it.
+pub(crate) fn declare_exclusive(
+    client: &mut Client,
+    settings: &Settings,
+    name: &str,
+) -> Result<()> {
+    client.call(1, declare_queue(settings, name, false)?)?;
+    bind_queue(client, settings, name)
+}
+
+fn declare_queue(settings: &Settings, name: &str, passive: bool) -> Result<AMQPClass> {
+    let declare = queue::Declare {
+        queue: short(name)?,
+        passive,
+        durable: settings.persistent,
+        exclusive: settings.queue_kind.exclusive,
+        auto_delete: settings.queue_kind.auto_delete,
+        nowait: false,
+        arguments: settings.queue_kind.arguments.to_table(),
+    };
+    Ok(AMQPClass::Queue(queue::AMQPMethod::Declare(declare)))
+}
+
+fn bind_queue(client: &mut Client, settings: &Settings, name: &str) -> Result<()> {
+    if settings.exchange.is_empty() {
+        return Ok(());
+    }
+    let bind = queue::Bind {
+        queue: short(name)?,
+        exchange: short(&settings.exchange)?,
+        routing_key: short(settings.routing_key_of(name))?,
+        nowait: false,
+        arguments: FieldTable::default(),
+    };
+    client.call(1, AMQPClass::Queue(queue::AMQPMethod::Bind(bind)))?;
+    Ok(())
 }
 
 /// Sends a passive declare. "Not found" costs the channel, which is opened anew, unless the user

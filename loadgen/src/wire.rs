@@ -14,7 +14,7 @@
 //! one message as published: three frames or more, laid out once and then only stamped
 //!
 //!   basic.publish  | 60 | 40 | reserved u16 | exchange shortstr | routing key shortstr | bits u8 |
-//!   header         | 60 | 0 | size u64 | flags u16 | delivery mode u8 if persistent |
+//!   header         | 60 | 0 | size u64 | flags u16 | properties, such as the delivery mode u8 |
 //!   body           | due or send time, ns, u64 | sequence number u64 | zeros ...
 //!                    only if size >= 8          only if size >= 16
 //!
@@ -35,7 +35,7 @@ use amq_protocol::protocol::AMQPClass;
 use thiserror::Error;
 
 pub(crate) use scanner::{FrameSink, Scanner};
-pub(crate) use template::{Publication, PublishTemplate, push_ack};
+pub(crate) use template::{Publication, PublishTemplate, push_ack, push_nack};
 
 /// Type octets of frames.
 const METHOD: u8 = 1;

@@ -1,15 +1,24 @@
 //! A worker thread: an epoll loop over its share of the connections.
 //!
 //! In the latency scenario it never sleeps (epoll with a zero timeout), so that its own wake-ups
-//! are not in the figures; otherwise it sleeps until something is due or ready.
+//! are not in the figures; otherwise it sleeps until something is due or ready. Epoll counts its
+//! sleeps in milliseconds, which the batches of a publisher bear, but not a consumer that takes 100 µs
+//! for a message: where there are such, a timer ends the sleep.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::fd::OwnedFd;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
-use crate::clock::{now_ns, thread_cpu_ns};
+use crate::clock::{now_ns, thread_cpu_ns, timespec};
 use crate::connection::Connection;
 use crate::run::Run;
 use crate::stats::{Tally, WorkerStats};
@@ -19,6 +28,8 @@ use crate::stats::{Tally, WorkerStats};
 const LANDING_BYTES: usize = 256 << 10;
 /// The longest sleep: so soon a stop is seen.
 const SLEEP_MAX_NS: u64 = 20_000_000;
+/// What epoll calls the timer; connections have their index.
+const TIMER: Token = Token(usize::MAX);
 /// How long servers may take to answer connection.close.
 const CLOSE_TIMEOUT_NS: u64 = 5_000_000_000;
 
@@ -29,6 +40,8 @@ pub(crate) struct Worker {
     connections: Vec<Connection>,
     landing: Vec<u8>,
     spin: bool,
+    /// Where due times matter to less than a millisecond.
+    timer: Option<OwnedFd>,
     run: Arc<Run>,
     stats: Arc<WorkerStats>,
 }
@@ -47,11 +60,14 @@ impl Worker {
                 .register(connection.stream.socket_mut(), Token(index), interest)
                 .context("epoll")?;
         }
+        let punctual = !spin && connections.iter().any(Connection::is_punctual);
+        let timer = punctual.then(|| timer(&poll)).transpose()?;
         Ok(Self {
             poll,
             connections,
             landing: vec![0; LANDING_BYTES],
             spin,
+            timer,
             run,
             stats,
         })
@@ -98,13 +114,20 @@ impl Worker {
             0 => 0,
             due_ns => due_ns.saturating_sub(now_ns()).min(SLEEP_MAX_NS),
         };
+        if let (Some(timer), 1..SLEEP_MAX_NS) = (&self.timer, sleep_ns) {
+            let due = Itimerspec {
+                it_interval: Timespec::default(),
+                it_value: timespec(next_turn_ns),
+            };
+            timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &due).context("timerfd")?;
+        }
         match self.poll.poll(events, Some(Duration::from_nanos(sleep_ns))) {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
                 return Err(error).context("epoll");
             }
             _ => {}
         }
-        for event in events.iter() {
+        for event in events.iter().filter(|event| event.token() != TIMER) {
             let readable = event.is_readable() || event.is_error() || event.is_read_closed();
             self.connections[event.token().0].ready(readable, event.is_writable());
         }
@@ -127,4 +150,14 @@ impl Worker {
             .min()
             .unwrap_or(u64::MAX)
     }
+}
+
+/// A timer whose expiry ends a sleep in epoll.
+fn timer(poll: &Poll) -> Result<OwnedFd> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK);
+    let timer = timer.context("timerfd")?;
+    let source = &mut SourceFd(&timer.as_raw_fd());
+    let registered = poll.registry().register(source, TIMER, Interest::READABLE);
+    registered.context("epoll")?;
+    Ok(timer)
 }

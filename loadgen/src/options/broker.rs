@@ -27,6 +27,16 @@ pub(super) struct BrokerOptions {
     /// With amqps://: trust any server
     #[arg(long)]
     insecure: bool,
+    /// Heartbeat to ask for, in seconds: it counts if it is shorter than what the server proposes
+    /// [default: 0, what that proposes]
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    heartbeat: u16,
 }
 
 /// The broker under load.
@@ -35,6 +45,8 @@ pub(crate) struct Broker {
     pub(crate) uri: Uri,
     /// With amqps://.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// The heartbeat to ask for, 0 for what the server proposes.
+    pub(crate) heartbeat_s: u16,
 }
 
 impl BrokerOptions {
@@ -47,7 +59,11 @@ impl BrokerOptions {
             true => Some(client_config(self.ca_cert.as_deref(), self.insecure)?),
             false => None,
         };
-        Ok(Broker { uri: self.uri, tls })
+        Ok(Broker {
+            uri: self.uri,
+            tls,
+            heartbeat_s: self.heartbeat,
+        })
     }
 }
 

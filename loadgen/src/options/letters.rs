@@ -6,10 +6,19 @@
 use std::ffi::OsString;
 
 /// PerfTest's short name, and ours in full. PerfTest's `-o` and `-i` have one letter already.
-const SPELLED_OUT: [(&str, &str); 5] = [
+const SPELLED_OUT: [(&str, &str); 14] = [
+    ("-ad", "--auto-delete"),
+    ("-mp", "--message-properties"),
+    ("-na", "--nack"),
+    ("-pi", "--polling-interval"),
+    ("-po", "--polling"),
+    ("-qa", "--queue-args"),
     ("-qp", "--queue-pattern"),
     ("-qpf", "--queue-pattern-from"),
     ("-qpt", "--queue-pattern-to"),
+    ("-qq", "--quorum-queue"),
+    ("-re", "--requeue"),
+    ("-vl", "--variable-latency"),
     ("-vr", "--variable-rate"),
     ("-vs", "--variable-size"),
 ];

@@ -9,7 +9,10 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::broker::BrokerOptions;
-use super::settings::{Ladder, Scenario, Settings};
+use super::pairs::{Pairs, parse_pairs};
+use super::properties::MessageProperties;
+use super::queue_kind::QueueOptions;
+use super::settings::{LATENCY_MAX_US, Ladder, Nack, Scenario, Settings};
 use super::values::{Cores, parse_cores, parse_step};
 use crate::schedule::Step;
 
@@ -41,6 +44,8 @@ pub(super) struct LoadOptions {
     /// Last number of the pattern (-qpt)
     #[arg(long, requires = "queue_pattern")]
     queue_pattern_to: Option<u32>,
+    #[command(flatten)]
+    queue_kind: QueueOptions,
     /// Exchange to declare, bind and publish to [default: the default exchange]
     #[arg(short = 'e', long)]
     exchange: Option<String>,
@@ -50,6 +55,9 @@ pub(super) struct LoadOptions {
     /// Routing key, also for binding [default: the queue's name]
     #[arg(short = 'k', long)]
     routing_key: Option<String>,
+    /// A routing key of its own for each message, a random UUID; -k is then only for binding
+    #[arg(short = 'K', long)]
+    random_routing_key: bool,
     /// Message size in bytes [default: 16, latency 64]
     #[arg(short = 's', long)]
     size: Option<usize>,
@@ -68,18 +76,60 @@ pub(super) struct LoadOptions {
     /// Messages per second per consumer, 0 for no limit
     #[arg(short = 'R', long, default_value_t = 0.0)]
     consumer_rate: f64,
+    /// Microseconds that a consumer takes for each message, one after the other, before it acknowledges and
+    /// counts it. Its next ones wait meanwhile, up to 1000 of them in the generator, and that is in their
+    /// latency, which ends when the consumer begins with them. No other connection is held up by it
+    #[arg(short = 'L', long, value_name = "MICROSECONDS", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US))]
+    consumer_latency: u64,
+    /// A -L (0: none) for some seconds, repeatable; after the last comes the first again (-vl)
+    #[arg(long, value_name = "MICROSECONDS:SECONDS", value_parser = parse_step)]
+    #[arg(conflicts_with = "consumer_latency")]
+    variable_latency: Vec<Step>,
+    /// Ask for each message by basic.get, one at a time, and for the next when it is done; of several queues
+    /// in turn (-po)
+    #[arg(long)]
+    polling: bool,
+    /// Milliseconds between the answer, or the end of what is done with the message, and the next question (-pi)
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 0,
+        requires = "polling"
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=LATENCY_MAX_US / 1_000))]
+    polling_interval: u64,
+    /// Publish in transactions of this many messages; each begins when the last one's tx.commit-ok has come
+    /// [default: 0, none]
+    #[arg(short = 'm', long, value_name = "MESSAGES", conflicts_with = "confirm")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    ptxsize: Option<u32>,
+    /// Acknowledge in transactions of this many messages; each begins when the last one's tx.commit-ok has come
+    /// [default: 0, none]
+    #[arg(short = 'n', long, value_name = "MESSAGES", conflicts_with = "autoack")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    ctxsize: Option<u32>,
     /// Publisher confirms, with at most this many unconfirmed per channel
     #[arg(short = 'c', long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     confirm: Option<u32>,
     /// Prefetch of each consumer, 0 for no limit
     #[arg(short = 'q', long, default_value_t = 0)]
     qos: u16,
+    /// Prefetch of each channel as a whole (basic.qos with global=true), 0 for no limit
+    #[arg(short = 'Q', long, default_value_t = 0)]
+    global_qos: u16,
     /// Acknowledge every n messages, with multiple=true
     #[arg(short = 'A', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     multi_ack_every: u32,
     /// Consume without acknowledgements
     #[arg(short = 'a', long)]
     autoack: bool,
+    /// Refuse each message by basic.nack instead of acknowledging it; they are requeued, and come again (-na)
+    #[arg(long, conflicts_with = "autoack")]
+    nack: bool,
+    /// Whether refused messages are requeued [default: true] (-re)
+    #[arg(long, value_name = "BOOL", requires = "nack")]
+    requeue: Option<bool>,
     /// Messages per producer
     #[arg(short = 'C', long)]
     pmessages: Option<u64>,
@@ -89,6 +139,11 @@ pub(super) struct LoadOptions {
     /// Message flags, repeatable
     #[arg(short = 'f', long = "flag")]
     flags: Vec<Flag>,
+    /// Properties of each message, repeatable: contentType, contentEncoding, deliveryMode, priority,
+    /// correlationId, replyTo, expiration, messageId, timestamp (ISO 8601), type, userId, appId, clusterId; any
+    /// other key is a header (-mp)
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_pairs)]
+    message_properties: Vec<Pairs>,
     /// Exchange and queues are there already: only check, neither purge nor delete
     #[arg(short = 'p', long)]
     predeclared: bool,
@@ -188,7 +243,9 @@ impl LoadOptions {
 
     pub(super) fn or_backlog(mut self) -> Self {
         self.pmessages.get_or_insert(1_000_000);
-        self.confirm.get_or_insert(1_000);
+        if self.ptxsize.is_none() {
+            self.confirm.get_or_insert(1_000);
+        }
         self.size.get_or_insert(100);
         self
     }
@@ -207,6 +264,9 @@ impl LoadOptions {
         ladder: Option<Ladder>,
     ) -> Result<Settings> {
         let queues = self.queues()?;
+        let (queue_kind, durable) = self.queue_kind.into_kind()?;
+        let persistent = durable || self.flags.contains(&Flag::Persistent);
+        let properties = Pairs::merged(self.message_properties);
         let settings = Settings {
             scenario,
             id: self.id,
@@ -217,9 +277,11 @@ impl LoadOptions {
             producer_channels: self.producer_channel_count.unwrap_or(1),
             consumer_channels: self.consumer_channel_count.unwrap_or(1),
             queues,
+            queue_kind,
             exchange: self.exchange.unwrap_or_default(),
             exchange_type: self.exchange_type.unwrap_or_else(|| "direct".to_owned()),
             routing_key: self.routing_key,
+            random_routing_key: self.random_routing_key,
             size_bytes: self.size.unwrap_or(16),
             time_s: self.time.filter(|&seconds| seconds != 0.0),
             rate: self.rate.filter(|&rate| rate != 0.0),
@@ -227,13 +289,24 @@ impl LoadOptions {
             variable_size: self.variable_size,
             ladder,
             consumer_rate: Some(self.consumer_rate).filter(|&rate| rate != 0.0),
+            consumer_latency_us: self.consumer_latency,
+            variable_latency: self.variable_latency,
+            polling_interval_ms: self.polling.then_some(self.polling_interval),
+            producer_transaction: self.ptxsize.filter(|&messages| messages > 0),
+            consumer_transaction: self.ctxsize.filter(|&messages| messages > 0),
             confirm: self.confirm,
             prefetch: self.qos,
+            global_prefetch: self.global_qos,
             multi_ack_every: self.multi_ack_every,
             auto_ack: self.autoack,
+            nack: self.nack.then_some(match self.requeue {
+                None | Some(true) => Nack::Requeue,
+                Some(false) => Nack::Discard,
+            }),
             producer_messages: self.pmessages.filter(|&count| count > 0),
             consumer_messages: self.cmessages.filter(|&count| count > 0),
-            persistent: self.flags.contains(&Flag::Persistent),
+            persistent,
+            properties: MessageProperties::new(properties, persistent)?,
             mandatory: self.flags.contains(&Flag::Mandatory),
             predeclared: self.predeclared,
             keep: self.keep,

@@ -3,11 +3,12 @@
 //!
 //! What the scenarios differ in is their [`Pace`]; each states its own in a file of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, basic, confirm};
+use amq_protocol::protocol::{AMQPClass, basic, confirm, tx};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use core_affinity::CoreId;
 
@@ -98,7 +99,11 @@ pub(super) fn measure(plan: Plan, settings: &Settings, sinks: &mut Sinks) -> Res
     let consumer_channels = consumers * usize::from(settings.consumer_channels);
     let shares = (0..consumer_channels)
         .map(|index| share(index, consumer_channels, settings.queues.len()).len());
-    let run = Arc::new(Run::new(shares.sum(), producers, consumers));
+    let awaited = match settings.polling_interval_ms {
+        None => shares.sum(),
+        Some(_) => 0,
+    };
+    let run = Arc::new(Run::new(awaited, producers, consumers));
     // Reporting must not disturb the broker's cores, nor a worker if one core is left over.
     if let Some(core) = cores.last() {
         core_affinity::set_for_current(*core);
@@ -136,13 +141,10 @@ fn coordinate(
     let end_ns = settings
         .time_s
         .map_or(u64::MAX, |seconds| start_ns + nanoseconds(seconds));
-    let slowest = settings
-        .rate
-        .into_iter()
-        .chain(settings.consumer_rate)
-        .fold(f64::INFINITY, f64::min);
+    let pause_s = settings.rate.map_or(0.0, |rate| 1.0 / rate);
+    let pause_s = pause_s.max(settings.consumer_pause_s());
     let round_s: f64 = settings.variable_rate.iter().map(|step| step.seconds).sum();
-    let stall_ns = STALL_NS.max(nanoseconds(3.0 / slowest)) + nanoseconds(round_s);
+    let stall_ns = STALL_NS.max(nanoseconds(3.0 * pause_s)) + nanoseconds(round_s);
     let mut next_line_ns = start_ns + interval_ns;
     let mut progress = Progress::default();
     let counted = settings.has_count_limit() || plan.awaited.is_some();
@@ -182,10 +184,10 @@ fn is_complete(plan: Plan, settings: &Settings, run: &Run, counts: &Counts, now_
     if settings.producer_messages.is_some() && !run.producers_are_finished() {
         return false;
     }
-    if settings.consumer_messages.is_some() {
-        return run.consumers_are_finished();
+    // Producers and consumers say that they are done a moment before their last messages are counted.
+    if let Some(all) = settings.messages_to_receive() {
+        return run.consumers_are_finished() && counts.received >= all;
     }
-    // A producer says that it is done a moment before its last messages are counted.
     if settings
         .messages_to_send()
         .is_some_and(|all| counts.sent < all)
@@ -194,9 +196,10 @@ fn is_complete(plan: Plan, settings: &Settings, run: &Run, counts: &Counts, now_
     }
     // What one queue was sent, another may get too, or nobody: so the lull counts as well.
     let lull_ns = now_ns.saturating_sub(counts.last_received_ns.max(counts.last_sent_ns));
+    let pause_ns = (settings.consumer_pause_s() * 1e9) as u64;
     settings.consumers == 0
         || counts.received >= counts.sent * settings.copies()
-        || lull_ns > DRAINED_NS
+        || lull_ns > DRAINED_NS + pause_ns
 }
 
 /// Remembers when the counts last changed.
@@ -242,13 +245,12 @@ fn connect_producer(pace: Pace, settings: &Settings, index: usize) -> Result<Con
     let mut client = Client::connect(&settings.broker, settings.producer_core)?;
     client.open_channels(settings.producer_channels)?;
     if settings.confirm.is_some() {
-        for number in 1..=settings.producer_channels {
-            let select = confirm::Select { nowait: false };
-            client.call(
-                number,
-                AMQPClass::Confirm(confirm::AMQPMethod::Select(select)),
-            )?;
-        }
+        let select = confirm::Select { nowait: false };
+        let select = AMQPClass::Confirm(confirm::AMQPMethod::Select(select));
+        client.call_on_each(settings.producer_channels, &select)?;
+    }
+    if settings.producer_transaction.is_some() {
+        client.call_on_each(settings.producer_channels, &tx_select())?;
     }
     let queues = channel_queues(
         settings,
@@ -269,14 +271,18 @@ fn connect_producer(pace: Pace, settings: &Settings, index: usize) -> Result<Con
 fn connect_consumer(settings: &Settings, index: usize) -> Result<Connection> {
     let mut client = Client::connect(&settings.broker, settings.consumer_core)?;
     client.open_channels(settings.consumer_channels)?;
-    if settings.prefetch > 0 {
-        for number in 1..=settings.consumer_channels {
+    for (prefetch_count, global) in [(settings.prefetch, false), (settings.global_prefetch, true)] {
+        if prefetch_count > 0 {
             let qos = basic::Qos {
-                prefetch_count: settings.prefetch,
-                global: false,
+                prefetch_count,
+                global,
             };
-            client.call(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))?;
+            let qos = AMQPClass::Basic(basic::AMQPMethod::Qos(qos));
+            client.call_on_each(settings.consumer_channels, &qos)?;
         }
+    }
+    if settings.consumer_transaction.is_some() {
+        client.call_on_each(settings.consumer_channels, &tx_select())?;
     }
     let queues = channel_queues(
         settings,
@@ -284,11 +290,22 @@ fn connect_consumer(settings: &Settings, index: usize) -> Result<Connection> {
         settings.consumers,
         settings.consumer_channels,
     );
+    if settings.queue_kind.exclusive {
+        let names: BTreeSet<_> = queues.iter().flatten().collect();
+        for name in names {
+            let declared = topology::declare_exclusive(&mut client, settings, name);
+            declared.with_context(|| format!("queue {name:?}"))?;
+        }
+    }
     into_connection(
         client,
         settings.consumer_channels,
         Role::Consumer(Consumer::new(settings, &queues)),
     )
+}
+
+fn tx_select() -> AMQPClass {
+    AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {}))
 }
 
 fn into_connection(client: Client, channels: u16, role: Role) -> Result<Connection> {
@@ -372,11 +389,12 @@ mod tests {
     use super::*;
     use crate::options::tests::settings;
 
-    /// Whether a run is complete whose producer is done, 10 ms after the last message was counted.
+    /// Whether a run is complete whose producer and consumers are done, 10 ms after the last message was counted.
     fn is_over(line: &str, sent: u64, received: u64) -> bool {
         let settings = settings(line).expect("valid");
         let run = Run::new(0, 1, settings.consumers as usize);
         run.producer_finished();
+        (0..settings.consumers).for_each(|_| run.consumer_finished());
         let counts = Counts {
             sent,
             received,
@@ -396,6 +414,13 @@ mod tests {
         assert!(!is_over(line, 0, 0));
         assert!(!is_over(line, 400, 400));
         assert!(is_over(line, 500, 500));
+    }
+
+    #[test]
+    fn a_run_waits_until_what_its_consumers_received_is_counted() {
+        let line = "lg throughput -y 2 -Y 3 -D 10";
+        assert!(!is_over(line, 60, 59));
+        assert!(is_over(line, 60, 60));
     }
 
     #[test]

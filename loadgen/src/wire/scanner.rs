@@ -12,12 +12,14 @@ use super::{
 /// Class and method ids as one big-endian word.
 const BASIC_RETURN: u32 = 60 << 16 | 50;
 const BASIC_DELIVER: u32 = 60 << 16 | 60;
+const BASIC_GET_OK: u32 = 60 << 16 | 71;
 const BASIC_ACK: u32 = 60 << 16 | 80;
 const BASIC_NACK: u32 = 60 << 16 | 120;
 
 /// Who is told what was found.
 pub(crate) trait FrameSink {
-    /// A whole message was delivered. `time_ns` is its stamp, 0 if the body is shorter than that.
+    /// A whole message was delivered, by itself or by basic.get. `time_ns` is its stamp, 0 if the body
+    /// is shorter than that.
     fn delivered(&mut self, channel: u16, delivery_tag: u64, time_ns: u64);
     /// A whole message came back unroutable.
     fn returned(&mut self, channel: u16);
@@ -139,17 +141,9 @@ impl Scanner {
         }
         match u32_at(frame, 7) {
             BASIC_DELIVER => {
-                let tag_at = 12 + usize::from(frame[11]);
-                if frame.len() < tag_at + 8 {
-                    return Err(WireError::Method);
-                }
-                let delivery_tag = u64_at(frame, tag_at);
-                *self.content(channel)? = Content {
-                    kind: Kind::Delivery,
-                    delivery_tag,
-                    ..Content::default()
-                };
+                self.delivery(channel, frame, 12 + usize::from(frame[11]))?;
             }
+            BASIC_GET_OK => self.delivery(channel, frame, 11)?,
             BASIC_RETURN => {
                 *self.content(channel)? = Content {
                     kind: Kind::Return,
@@ -169,6 +163,19 @@ impl Scanner {
             }
             _ => sink.method(channel, frame),
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn delivery(&mut self, channel: u16, frame: &[u8], tag_at: usize) -> Result<(), WireError> {
+        if frame.len() < tag_at + 8 {
+            return Err(WireError::Method);
+        }
+        *self.content(channel)? = Content {
+            kind: Kind::Delivery,
+            delivery_tag: u64_at(frame, tag_at),
+            ..Content::default()
+        };
         Ok(())
     }
 

@@ -107,6 +107,15 @@ fn stream() -> (Vec<u8>, Vec<Event>) {
     put_method(&mut out, 1, deliver(6));
     put_header(&mut out, 1, 4);
     put(&mut out, &AMQPFrame::Body(1, vec![3; 4]));
+    let got = basic::GetOk {
+        delivery_tag: 12,
+        routing_key: "key".into(),
+        message_count: 3,
+        ..Default::default()
+    };
+    put_method(&mut out, 2, basic::AMQPMethod::GetOk(got));
+    put_header(&mut out, 2, 40);
+    put(&mut out, &AMQPFrame::Body(2, body));
     let events = vec![
         Event::Delivered(2, 900, 0),
         Event::Delivered(1, 5, 77),
@@ -115,6 +124,7 @@ fn stream() -> (Vec<u8>, Vec<Event>) {
         Event::Returned(2),
         Event::Method(0, blocked_bytes),
         Event::Delivered(1, 6, 0),
+        Event::Delivered(2, 12, 77),
     ];
     (out, events)
 }

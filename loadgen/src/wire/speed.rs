@@ -4,6 +4,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use amq_protocol::protocol::basic::AMQPProperties;
+
 use super::*;
 use crate::output::{BULK_BYTES, Output};
 
@@ -24,11 +26,12 @@ impl FrameSink for Acks {
 }
 
 fn template() -> PublishTemplate {
+    let properties = AMQPProperties::default();
     let publication = Publication {
         exchange: "",
         routing_key: "leveret-loadgen",
         mandatory: false,
-        persistent: false,
+        properties: &properties,
         size_bytes: 16,
     };
     PublishTemplate::new(1, &publication, 131_072)

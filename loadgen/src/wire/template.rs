@@ -1,5 +1,10 @@
 //! What we write in quantity: publishes, from a template that is only stamped, and acks.
 
+use std::ops::Range;
+
+use amq_protocol::frame::WriteContext;
+use amq_protocol::protocol::basic::{AMQPProperties, gen_properties};
+
 use super::{BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD};
 
 /// What all messages of one channel to one routing key have in common.
@@ -8,7 +13,7 @@ pub(crate) struct Publication<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) mandatory: bool,
-    pub(crate) persistent: bool,
+    pub(crate) properties: &'a AMQPProperties,
     pub(crate) size_bytes: usize,
 }
 
@@ -16,6 +21,7 @@ pub(crate) struct Publication<'a> {
 #[derive(Debug)]
 pub(crate) struct PublishTemplate {
     bytes: Vec<u8>,
+    routing_key: Range<usize>,
     stamp: Stamp,
 }
 
@@ -35,19 +41,18 @@ impl PublishTemplate {
     /// negotiated one, and a body that doesn't fit one frame is split.
     pub(crate) fn new(channel: u16, publication: &Publication<'_>, frame_max: usize) -> Self {
         let mut bytes = Vec::with_capacity(publication.size_bytes + 128);
+        let mut routing_key = 0..0;
         push_frame(&mut bytes, METHOD, channel, |out| {
             out.extend_from_slice(&[0, 60, 0, 40, 0, 0]);
             push_short_string(out, publication.exchange);
             push_short_string(out, publication.routing_key);
+            routing_key = out.len() - publication.routing_key.len()..out.len();
             out.push(u8::from(publication.mandatory));
         });
         push_frame(&mut bytes, HEADER, channel, |out| {
             out.extend_from_slice(&[0, 60, 0, 0]);
             out.extend_from_slice(&(publication.size_bytes as u64).to_be_bytes());
-            match publication.persistent {
-                true => out.extend_from_slice(&[0x10, 0, 2]),
-                false => out.extend_from_slice(&[0, 0]),
-            }
+            out.extend_from_slice(&encoded(publication.properties));
         });
         let stamp_at = bytes.len() + super::FRAME_HEAD_BYTES;
         let mut left = publication.size_bytes;
@@ -63,12 +68,21 @@ impl PublishTemplate {
             8..16 => Stamp::Time(stamp_at),
             16.. => Stamp::TimeAndSequence(stamp_at),
         };
-        Self { bytes, stamp }
+        Self {
+            bytes,
+            routing_key,
+            stamp,
+        }
     }
 
     /// The frames, with zeros for the stamp.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Where a message has its routing key.
+    pub(crate) fn routing_key(&self) -> Range<usize> {
+        self.routing_key.clone()
     }
 
     /// Where `stamp` writes.
@@ -97,13 +111,39 @@ impl Stamp {
 /// Appends basic.ack.
 #[inline]
 pub(crate) fn push_ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
+    push_settlement(out, channel, 80, delivery_tag, u8::from(multiple));
+}
+
+/// Appends basic.nack.
+#[inline]
+pub(crate) fn push_nack(
+    out: &mut Vec<u8>,
+    channel: u16,
+    delivery_tag: u64,
+    multiple: bool,
+    requeue: bool,
+) {
+    let bits = u8::from(multiple) | u8::from(requeue) << 1;
+    push_settlement(out, channel, 120, delivery_tag, bits);
+}
+
+#[inline]
+fn push_settlement(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u64, bits: u8) {
     let mut frame = [
-        METHOD, 0, 0, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0, FRAME_END,
+        METHOD, 0, 0, 0, 0, 0, 13, 0, 60, 0, method, 0, 0, 0, 0, 0, 0, 0, 0, bits, FRAME_END,
     ];
     frame[1..3].copy_from_slice(&channel.to_be_bytes());
     frame[11..19].copy_from_slice(&delivery_tag.to_be_bytes());
-    frame[19] = u8::from(multiple);
     out.extend_from_slice(&frame);
+}
+
+/// Property flags and properties, as a header frame has them.
+fn encoded(properties: &AMQPProperties) -> Vec<u8> {
+    let encoded = gen_properties(properties)(WriteContext::from(Vec::new()));
+    encoded
+        .expect("writing to memory cannot fail")
+        .into_inner()
+        .0
 }
 
 fn push_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
@@ -151,14 +191,10 @@ mod tests {
             mandatory: publication.mandatory,
             immediate: false,
         };
-        let mut properties = basic::AMQPProperties::default();
-        if publication.persistent {
-            properties = properties.with_delivery_mode(2);
-        }
         let header = AMQPContentHeader {
             class_id: 60,
             body_size: body.len() as u64,
-            properties,
+            properties: publication.properties.clone(),
         };
         let method = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
         let mut bytes = encoded(&AMQPFrame::Method(channel, method));
@@ -180,8 +216,13 @@ mod tests {
             (time_ns, sequence) in any::<(u64, u64)>(),
         ) {
             let frame_max = 4096;
+            let mut properties = AMQPProperties::default();
+            if persistent {
+                properties = properties.with_delivery_mode(2).with_reply_to("all".into());
+            }
+            let properties = &properties;
             let publication =
-                Publication { exchange: &exchange, routing_key: &routing_key, mandatory, persistent, size_bytes };
+                Publication { exchange: &exchange, routing_key: &routing_key, mandatory, properties, size_bytes };
             let mut body = vec![0; size_bytes];
             if size_bytes >= 8 {
                 body[..8].copy_from_slice(&time_ns.to_be_bytes());
@@ -192,6 +233,7 @@ mod tests {
             let template = PublishTemplate::new(channel, &publication, frame_max);
             let mut message = template.bytes().to_vec();
             template.stamp().write(&mut message, time_ns, sequence);
+            prop_assert_eq!(&message[template.routing_key()], routing_key.as_bytes());
             prop_assert_eq!(message, oracle(channel, &publication, &body, frame_max));
         }
 
@@ -200,6 +242,19 @@ mod tests {
             let mut out = Vec::new();
             push_ack(&mut out, channel, delivery_tag, multiple);
             let method = AMQPClass::Basic(basic::AMQPMethod::Ack(basic::Ack { delivery_tag, multiple }));
+            prop_assert_eq!(out, encoded(&AMQPFrame::Method(channel, method)));
+        }
+
+        #[test]
+        fn nacks_are_what_amq_protocol_writes(
+            channel: u16,
+            delivery_tag: u64,
+            (multiple, requeue) in any::<(bool, bool)>(),
+        ) {
+            let mut out = Vec::new();
+            push_nack(&mut out, channel, delivery_tag, multiple, requeue);
+            let nack = basic::Nack { delivery_tag, multiple, requeue };
+            let method = AMQPClass::Basic(basic::AMQPMethod::Nack(nack));
             prop_assert_eq!(out, encoded(&AMQPFrame::Method(channel, method)));
         }
     }
