@@ -1,5 +1,5 @@
-//! A broker of one core on a bench: sockets are slices of bytes, and the disk is done before it is asked.
-//! Nothing here depends on a clock, an address or chance.
+//! A broker on a bench: sockets are slices of bytes, mail is carried from core to core as soon as it is there, and
+//! the disk is done before it is asked. Nothing here depends on a clock, an address or chance.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use leveret::amqp::{content, method};
 use leveret::base::{CoreId, Settings, Time, limits};
 use leveret::broker::{Core, SessionIndex, Stored};
 use leveret::log::DiskRequest;
+use leveret::mail::Mail;
 use leveret::model::Definitions;
 
 /// It stands still.
@@ -22,29 +23,60 @@ pub(crate) const PAYLOAD_MAX: usize = 131_064;
 pub(crate) const NO_PROPERTIES: &[u8] = &[0, 0];
 const PERSISTENT: &[u8] = &[0x10, 0, 2];
 
-/// A core of a broker that has no other.
+/// A connection: its core, and its place there.
+#[derive(Clone, Copy)]
+pub(crate) struct Session {
+    core: usize,
+    index: SessionIndex,
+}
+
+/// The cores of a broker. Sessions stay, and queues live where they were declared.
 pub(crate) struct Bed {
-    core: Core,
+    cores: Vec<Core>,
+    /// The mail that was read last, to be used again.
+    spare: Option<Box<Mail>>,
+    /// Batches of mail that went from one core to another.
+    pub(crate) mails: usize,
     /// What the disk is given.
     batch: Vec<u8>,
 }
 
 impl Bed {
+    /// One core.
     pub(crate) fn new() -> Self {
+        Self::with_cores(1)
+    }
+
+    pub(crate) fn with_cores(count: u16) -> Self {
         let definitions = Definitions::new(SEED);
-        let stored = Stored::nothing(CoreId(0), &definitions);
-        let core = Core::new(CoreId(0), 1, Arc::new(Settings::default()), SEED, stored);
+        let settings = Arc::new(Settings {
+            move_messages: 0,
+            spreads_queues: false,
+            ..Settings::default()
+        });
+        let cores = (0..count).map(CoreId).map(|core| {
+            let stored = Stored::nothing(core, &definitions);
+            Core::new(core, count, Arc::clone(&settings), SEED, stored)
+        });
         let mut bed = Self {
-            core,
+            cores: cores.collect(),
+            spare: None,
+            mails: 0,
             batch: Vec::new(),
         };
         bed.settle();
         bed
     }
 
-    /// A connection with channel 1 open.
-    pub(crate) fn connect(&mut self) -> SessionIndex {
-        let session = self.core.connect(NOW, true);
+    /// A connection to the first core, with channel 1 open.
+    pub(crate) fn connect(&mut self) -> Session {
+        self.connect_to(0)
+    }
+
+    /// The same to any core.
+    pub(crate) fn connect_to(&mut self, core: usize) -> Session {
+        let index = self.cores[core].connect(NOW, true);
+        let session = Session { core, index };
         let mut hello = PROTOCOL_HEADER.to_vec();
         for one in [
             connection::AMQPMethod::StartOk(connection::StartOk {
@@ -69,7 +101,7 @@ impl Bed {
         session
     }
 
-    pub(crate) fn queue(&mut self, session: SessionIndex, name: &str, durable: bool) {
+    pub(crate) fn queue(&mut self, session: Session, name: &str, durable: bool) {
         let declare = queue::AMQPMethod::Declare(queue::Declare {
             queue: name.into(),
             durable,
@@ -78,7 +110,7 @@ impl Bed {
         self.send(session, AMQPClass::Queue(declare));
     }
 
-    pub(crate) fn bind(&mut self, session: SessionIndex, exchange: &str, key: &str, queue: &str) {
+    pub(crate) fn bind(&mut self, session: Session, exchange: &str, key: &str, queue: &str) {
         let bind = queue::AMQPMethod::Bind(queue::Bind {
             exchange: exchange.into(),
             routing_key: key.into(),
@@ -88,7 +120,7 @@ impl Bed {
         self.send(session, AMQPClass::Queue(bind));
     }
 
-    pub(crate) fn consume(&mut self, session: SessionIndex, queue: &str, no_ack: bool) {
+    pub(crate) fn consume(&mut self, session: Session, queue: &str, no_ack: bool) {
         let consume = basic::AMQPMethod::Consume(basic::Consume {
             queue: queue.into(),
             no_ack,
@@ -97,23 +129,24 @@ impl Bed {
         self.send(session, AMQPClass::Basic(consume));
     }
 
-    pub(crate) fn confirm(&mut self, session: SessionIndex) {
+    pub(crate) fn confirm(&mut self, session: Session) {
         let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
         self.send(session, AMQPClass::Confirm(select));
     }
 
-    fn send(&mut self, session: SessionIndex, method: AMQPClass) {
+    fn send(&mut self, session: Session, method: AMQPClass) {
         let answer = self.turn(session, &frame(&method));
         assert!(answer > 0, "{method:?} is answered");
     }
 
     /// Bytes come from a session's socket, as many at a time as the runtime reads, and are handled: own
     /// mail, the disk, output. How many bytes went out, to whomever.
-    pub(crate) fn turn(&mut self, session: SessionIndex, mut bytes: &[u8]) -> usize {
+    pub(crate) fn turn(&mut self, session: Session, mut bytes: &[u8]) -> usize {
         let mut out = 0;
         let mut room = limits::LANDING_BYTES;
         while !bytes.is_empty() {
-            let landing = self.core.landing(session);
+            let core = &mut self.cores[session.core];
+            let landing = core.landing(session.index);
             let count = landing
                 .as_deref()
                 .map_or(room, |landing| landing.len().min(room))
@@ -124,9 +157,9 @@ impl Bed {
             if let Some(landing) = landing {
                 // The kernel's copy, not the broker's; it costs the same each time.
                 landing[..count].copy_from_slice(piece);
-                self.core.received_in_place(NOW, session, count);
+                core.received_in_place(NOW, session.index, count);
             } else {
-                self.core.receive(NOW, session, piece);
+                core.receive(NOW, session.index, piece);
             }
             if room == 0 {
                 out += self.settle();
@@ -139,32 +172,53 @@ impl Bed {
     fn settle(&mut self) -> usize {
         let mut out = 0;
         loop {
-            self.core.settle(NOW);
-            let is_written = self.write();
-            while let Some(dirty) = self.core.next_dirty() {
-                out += self.flush(dirty);
+            let mut is_busy = false;
+            for core in 0..self.cores.len() {
+                self.cores[core].settle(NOW);
+                is_busy |= self.write(core);
+                while let Some(index) = self.cores[core].next_dirty() {
+                    out += self.flush(Session { core, index });
+                }
+                is_busy |= self.carry(core) || self.cores[core].has_work();
             }
-            if !is_written && !self.core.has_work() {
+            if !is_busy {
                 return out;
             }
         }
     }
 
-    /// The disk does what it is asked; whether it was asked anything.
-    fn write(&mut self) -> bool {
-        let mut is_asked = false;
-        while let Some((log, size)) = self.core.next_commit(NOW) {
-            is_asked = true;
-            self.batch.resize(self.batch.len().max(size), 0);
-            let placed = self.core.commit(NOW, log, &mut self.batch[..size]);
-            if placed.is_some() {
-                self.core.committed(NOW, log);
+    /// Takes a core's mail to the others; whether there was any.
+    fn carry(&mut self, from: usize) -> bool {
+        let mut any = false;
+        for to in 0..self.cores.len() {
+            let used = &mut self.spare;
+            let spare = || used.take().unwrap_or_default();
+            if let Some(mut mail) = self.cores[from].take_mail(CoreId(to as u16), spare) {
+                self.cores[to].deliver_mail(NOW, CoreId(from as u16), &mut mail);
+                self.spare = Some(mail);
+                self.mails += 1;
+                any = true;
             }
         }
-        while let Some((log, request)) = self.core.next_disk_request() {
+        any
+    }
+
+    /// The disk does what it is asked; whether it was asked anything.
+    fn write(&mut self, core: usize) -> bool {
+        let core = &mut self.cores[core];
+        let mut is_asked = false;
+        while let Some((log, size)) = core.next_commit(NOW) {
+            is_asked = true;
+            self.batch.resize(self.batch.len().max(size), 0);
+            let placed = core.commit(NOW, log, &mut self.batch[..size]);
+            if placed.is_some() {
+                core.committed(NOW, log);
+            }
+        }
+        while let Some((log, request)) = core.next_disk_request() {
             is_asked = true;
             match request {
-                DiskRequest::Prepare { file, .. } => self.core.prepared(NOW, log, file, true),
+                DiskRequest::Prepare { file, .. } => core.prepared(NOW, log, file, true),
                 DiskRequest::Remove { .. } => {}
                 other => panic!("nothing is left behind that {other:?} could be about"),
             }
@@ -172,8 +226,9 @@ impl Bed {
         is_asked
     }
 
-    fn flush(&mut self, session: SessionIndex) -> usize {
-        let (output, _) = self.core.output(session);
+    fn flush(&mut self, session: Session) -> usize {
+        let core = &mut self.cores[session.core];
+        let (output, _) = core.output(session.index);
         let mut total = 0;
         loop {
             let mut slices = [IoSlice::new(&[]); 16];
@@ -185,7 +240,7 @@ impl Bed {
             output.consume(offered);
             total += offered;
         }
-        self.core.written(NOW, session);
+        core.written(NOW, session.index);
         total
     }
 }

@@ -32,6 +32,18 @@ impl fmt::Display for Operation {
     }
 }
 
+/// Batches of mail that [`MESSAGES`] messages take between so many cores, each with a publisher, a queue and a
+/// consumer: all on one core, or each on another. What was published at once is one batch to the queue's core, and
+/// what of it is delivered one to the consumer's; the others return the consumers' credit.
+pub fn mails(cores: u16, crosses: bool) -> usize {
+    const WARM_UP: usize = 3;
+    let mut act = turns::cores(cores, crosses);
+    for _ in 0..WARM_UP {
+        act();
+    }
+    act()
+}
+
 const fn operation(name: &'static str, prepare: fn() -> Box<dyn FnMut()>) -> Operation {
     Operation { name, prepare }
 }
@@ -47,7 +59,7 @@ pub const AT_SCALE: [Operation; 2] = [
 ];
 
 /// All that is measured.
-pub const OPERATIONS: [Operation; 22] = [
+pub const OPERATIONS: [Operation; 26] = [
     operation("codec: parse publish, 16 B", || rooms::parse(16)),
     operation("codec: parse publish, 1 KiB", || rooms::parse(1024)),
     operation("codec: write deliver, 16 B", || rooms::write(16)),
@@ -70,4 +82,16 @@ pub const OPERATIONS: [Operation; 22] = [
     operation("turn: direct exchange, keys in turn", || turns::direct(2)),
     operation("turn: fanout to 10, 16 B", turns::fanout),
     operation("turn: persistent, confirm, ack, 1 KiB", turns::durable),
+    operation("turn: 8 cores, all local, 16 B", || {
+        turns::on_cores(8, false)
+    }),
+    operation("turn: 2 cores, all crosses, 16 B", || {
+        turns::on_cores(2, true)
+    }),
+    operation("turn: 4 cores, all crosses, 16 B", || {
+        turns::on_cores(4, true)
+    }),
+    operation("turn: 8 cores, all crosses, 16 B", || {
+        turns::on_cores(8, true)
+    }),
 ];

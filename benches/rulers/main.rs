@@ -1,7 +1,7 @@
 //! Two rulers for what the broker costs: instructions (as callgrind counts them) and allocations of each
 //! operation, against the figures that are checked in. Neither hangs on how busy the machine is.
 //!
-//!     cargo run --release -p leveret-rulers [-- --accept]
+//!     cargo run --release -p leveret-rulers [-- --accept | --mail]
 //!
 //! More than 2 % more instructions, or any allocation more, ends it with an error.
 
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use leveret_rulers::{OPERATIONS, Operation};
+use leveret_rulers::{MESSAGES, OPERATIONS, Operation, mails};
 
 use crate::figures::{Figure, Figures, Toolchain};
 
@@ -35,6 +35,9 @@ struct Options {
         conflicts_with = "accept"
     )]
     only: String,
+    /// Only count the batches of mail between cores
+    #[arg(long, conflicts_with_all = ["accept", "only"])]
+    mail: bool,
     /// Keep callgrind's profiles in this directory, for callgrind_annotate
     #[arg(long)]
     profiles: Option<PathBuf>,
@@ -47,6 +50,15 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(number) = options.operation {
         instructions::run(&OPERATIONS[number]);
+        return ExitCode::SUCCESS;
+    }
+    if options.mail {
+        for cores in [1, 2, 4, 8] {
+            let (local, crossing) = (mails(cores, false), mails(cores, true));
+            println!(
+                "{cores} cores, {MESSAGES} messages: {local} batches of mail if all is local, {crossing} if all crosses"
+            );
+        }
         return ExitCode::SUCCESS;
     }
     match measure(&options) {

@@ -103,6 +103,44 @@ pub(crate) fn fanout() -> Box<dyn FnMut()> {
     Box::new(move || assert!(bed.turn(publisher, &publishes) > least, "all is delivered"))
 }
 
+/// Each of so many cores has a publisher, a queue and a consumer. Where messages cross, the publisher's core is not
+/// the queue's, and that not the consumer's but where there are only two. How many batches of mail a round takes.
+pub(crate) fn cores(count: u16, crosses: bool) -> Box<dyn FnMut() -> usize> {
+    let cores = usize::from(count);
+    let mut bed = Bed::with_cores(count);
+    let mut publishers = Vec::new();
+    for core in 0..cores {
+        let queue = format!("bench-{core}");
+        let (before, behind) = match crosses {
+            true => ((core + cores - 1) % cores, (core + 1) % cores),
+            false => (core, core),
+        };
+        let owner = bed.connect_to(core);
+        bed.queue(owner, &queue, false);
+        let consumer = bed.connect_to(behind);
+        bed.consume(consumer, &queue, true);
+        let publishes = publish("", &queue, false, 16).repeat(MESSAGES / cores);
+        publishers.push((bed.connect_to(before), publishes));
+    }
+    Box::new(move || {
+        bed.mails = 0;
+        let mut out = 0;
+        for (publisher, publishes) in &publishers {
+            out += bed.turn(*publisher, publishes);
+        }
+        assert!(out > MESSAGES * 16, "all is delivered");
+        bed.mails
+    })
+}
+
+/// As [`cores`], where nobody asks for the mail.
+pub(crate) fn on_cores(count: u16, crosses: bool) -> Box<dyn FnMut()> {
+    let mut act = cores(count, crosses);
+    Box::new(move || {
+        black_box(act());
+    })
+}
+
 /// Through the log: what is received at once is one batch, confirmed after it and then acknowledged.
 pub(crate) fn durable() -> Box<dyn FnMut()> {
     const BODY: usize = 1024;
