@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -20,6 +20,7 @@ const FORMAT: u32 = 1;
 /// The right to use a data directory, as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DataDir {
+    path: PathBuf,
     /// The lock goes with the descriptor, however the process ends.
     _lock: File,
 }
@@ -52,7 +53,14 @@ impl DataDir {
         if let Some(warning) = warning(directory) {
             tracing::warn!("{warning}");
         }
-        Ok(Self { _lock: lock })
+        // glommio opens directories by `openat` from no directory at all, which finds absolute paths only.
+        let path = path::absolute(directory).map_err(unusable)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where it is, from the root on.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -231,7 +231,7 @@ pub enum StartError {
 /// Serves until a signal ends it.
 pub fn serve(mut options: Options) -> Result<(), StartError> {
     environment::prepare()?;
-    let _data_dir = DataDir::open(&options.data_dir)?;
+    let data_dir = DataDir::open(&options.data_dir)?;
     let placement = placement::place(&options.cores)?;
     let cores = placement.cpus.len() as u16;
     let bound = listener::bind(&options, cores)?;
@@ -239,7 +239,7 @@ pub fn serve(mut options: Options) -> Result<(), StartError> {
     let monitor = Monitor::new(&options, Arc::clone(&beds));
     let seed = RandomState::new().build_hasher().finish();
     let recovery = recover(
-        &options.data_dir,
+        data_dir.path(),
         &options.load_definitions,
         cores,
         &mut options.settings,
@@ -247,7 +247,7 @@ pub fn serve(mut options: Options) -> Result<(), StartError> {
     )?;
     let shared = Shared {
         settings: Arc::new(options.settings),
-        data_dir: options.data_dir.into(),
+        data_dir: data_dir.path().into(),
         seed,
         clock: Clock::start(),
         cores,

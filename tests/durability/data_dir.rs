@@ -1,7 +1,7 @@
 //! Data directories that can't be used: said in one line, with nothing touched.
 
 use crate::lives::{durable_queue, keep};
-use crate::support::broker::binary;
+use crate::support::broker::{Broker, binary};
 use crate::support::home::Home;
 use crate::support::process::{Pipe, Process};
 use std::collections::BTreeMap;
@@ -102,6 +102,41 @@ fn a_directory_without_permission_is_refused_and_left_alone() {
         );
     }
     expect_the_message(&used);
+}
+
+/// As the default is.
+#[test]
+fn a_relative_directory_takes_more_than_its_first_files() {
+    const MESSAGES: usize = 24;
+    let home = Home::new("");
+    let place = home
+        .data()
+        .parent()
+        .expect("it is in the scratch directory");
+    let own = home.data().display().to_string();
+    let mut line = vec!["-C".to_owned(), place.display().to_string()];
+    line.push(binary().display().to_string());
+    let arguments = home.arguments("127.0.0.1:0", 1).into_iter();
+    line.extend(arguments.map(|argument| {
+        if argument == own {
+            "data".to_owned()
+        } else {
+            argument
+        }
+    }));
+    let broker = Broker::once_ready(Process::start(Path::new("env"), &line)).expect("it starts");
+    let megabyte = "x".repeat(1024 * 1024);
+    let connection = broker.connect();
+    durable_queue(&connection.channel(), "queue");
+    keep(&connection, "", "queue", &[megabyte.as_str(); MESSAGES]);
+    drop(connection);
+    broker.kill();
+    let broker = home.start(1);
+    assert_eq!(
+        broker.connect().channel().drain("queue"),
+        vec![megabyte; MESSAGES]
+    );
+    broker.stop();
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Broker {
     }
 
     /// A process that was just started, once it serves, or what it said instead.
-    pub(super) fn once_ready(process: Process) -> Result<Self, String> {
+    pub(crate) fn once_ready(process: Process) -> Result<Self, String> {
         let line = process.try_line_with("started TCP listener on ")?;
         let address = line
             .split("started TCP listener on ")
