@@ -25,6 +25,9 @@ pub struct Settings {
     /// Dead bytes that a log may hold beyond as many as are alive, as [`limits::LOG_GARBAGE_BYTES`]. No
     /// key of the configuration sets it; the simulator has less room.
     pub log_garbage_bytes: u64,
+    /// Bytes of ready messages that a core keeps in memory, as [`limits::RESIDENT_BYTES_MAX`]. No key of the
+    /// configuration sets it; the simulator's cores keep less.
+    pub resident_bytes: usize,
     /// Messages that a session exchanges with queues before it may move to their core, as
     /// [`limits::MOVE_MESSAGES_MIN`]; 0 keeps every session where it is. No key of the configuration sets it;
     /// in the simulator sessions move sooner.
@@ -52,6 +55,7 @@ impl Default for Settings {
             consumer_timeout: None,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             log_garbage_bytes: limits::LOG_GARBAGE_BYTES,
+            resident_bytes: limits::RESIDENT_BYTES_MAX,
             move_messages: limits::MOVE_MESSAGES_MIN,
             spreads_queues: true,
             vhosts: vec![Name::from("/")],

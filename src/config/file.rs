@@ -334,6 +334,7 @@ impl File {
             consumer_timeout: self.consumer_timeout,
             message_bytes_max: self.message_bytes_max.unwrap_or(default.message_bytes_max),
             log_garbage_bytes: default.log_garbage_bytes,
+            resident_bytes: default.resident_bytes,
             move_messages: default.move_messages,
             spreads_queues: default.spreads_queues,
             vhosts,

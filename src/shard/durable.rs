@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered, Target};
 use super::{Owned, Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
-use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time, limits};
+use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time};
 use crate::log::{DiskRequest, FileNumber, Located, Placed, ReadId, Stretch};
 use crate::mail::Outbox;
 use crate::model::Topology;
@@ -73,7 +73,10 @@ impl Shard {
             // Survivors are known by their queues, which these don't have: nothing is written again.
             garbage = u64::MAX / 2;
         }
-        let mut shard = Self::new(Journal::resume(recovered.into_found(), seed, garbage));
+        let mut shard = Self::new(
+            Journal::resume(recovered.into_found(), seed, garbage),
+            settings.resident_bytes,
+        );
         for (queue, end) in orphans {
             // Should the queue ever come here, from another core, these are not its messages any more.
             shard.journal.purge(queue, 0, end, Time::default());
@@ -258,7 +261,7 @@ impl Shard {
         let (Some(log), Some(wanted)) = (owned.log, owned.queue.front_page()) else {
             return 0;
         };
-        let is_short = self.resident > limits::RESIDENT_BYTES_MAX;
+        let is_short = self.resident > self.resident_max;
         let most = if is_short { FETCH_LEAST } else { usize::MAX };
         let mut taken = 0;
         // The first that could be read behind the one that was wanted.
@@ -405,7 +408,7 @@ impl Shard {
         if owned.is_fetching || !is_wanted {
             return 0;
         }
-        let is_short = self.resident > limits::RESIDENT_BYTES_MAX;
+        let is_short = self.resident > self.resident_max;
         if is_short && !owned.queue.is_starved() {
             return 0;
         }

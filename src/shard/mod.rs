@@ -57,6 +57,8 @@ pub struct Shard {
     rubbish: Vec<(Option<LogQueue>, Rubbish)>,
     /// Bytes of all ready messages that are in memory.
     resident: usize,
+    /// So many may be; what comes beyond stays in the log only.
+    resident_max: usize,
     /// Queues that want messages from the log that are not durable yet.
     starved: Vec<QueueId>,
     /// The queues that the log is to have a message for; empty between publishes.
@@ -130,7 +132,7 @@ impl ShardContext<'_> {
 }
 
 impl Shard {
-    fn new(journal: Journal) -> Self {
+    fn new(journal: Journal, resident_max: usize) -> Self {
         Self {
             queues: Vec::new(),
             links: Links::default(),
@@ -139,6 +141,7 @@ impl Shard {
             confirms: Confirms::default(),
             rubbish: Vec::new(),
             resident: 0,
+            resident_max,
             starved: Vec::new(),
             targets: Vec::new(),
             changed: Vec::new(),
@@ -265,8 +268,8 @@ impl Shard {
         let mut incoming = Incoming::new(batch.message(&publish.message));
         let (ids, _) = batch.bytes(publish.queues).as_chunks::<8>();
         let persistent = publish.message.persistent();
-        let is_full = self.resident > limits::RESIDENT_BYTES_MAX;
-        let is_crowded = self.resident > limits::RESIDENT_BYTES_MAX / 4;
+        let is_full = self.resident > self.resident_max;
+        let is_crowded = self.resident > self.resident_max / 4;
         let lsn = self.journal.upcoming_lsn();
         let (mut ease, mut is_refused) = (None, false);
         let now_ms = self.now_ms();

@@ -164,6 +164,22 @@ impl Client {
         self.publishes.len() + self.transaction.len()
     }
 
+    /// What the broker, at rest, owes the client.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        if self.is_dead || self.is_ended || !self.is_open {
+            return None;
+        }
+        let uid = self.uid;
+        let owed = match (&self.call, self.publishes.front()) {
+            (Some(call), _) => format!("client {uid} has no answer to {call:?}"),
+            (None, Some(publish)) => {
+                format!("client {uid} has no confirm of message {}", publish.message)
+            }
+            (None, None) => return None,
+        };
+        Some(owed)
+    }
+
     pub(crate) fn held_count(&self) -> usize {
         self.held.len()
     }

@@ -1,7 +1,7 @@
 //! All chance of a run: a number generator that is told its seed, and nothing else.
 
 /// splitmix64: every number follows from the seed.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {

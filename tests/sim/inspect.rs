@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, exchange};
-use leveret::base::{CoreId, Time};
+use leveret::base::{CoreId, Settings, Time};
 use leveret::broker::Core;
 use leveret::log::{DiskRequest, Image};
 use leveret::mail::Mail;
@@ -45,7 +45,12 @@ pub(crate) fn inspect(
     keys: usize,
 ) -> Verdict<Inspection> {
     trace::count(|counts| counts.images += 1);
-    let (mut built, damage) = world::recover(disk, cores, 1, 0)?;
+    let quiet = Settings {
+        move_messages: 0,
+        spreads_queues: false,
+        ..Settings::default()
+    };
+    let (mut built, damage) = world::recover(disk, cores, 1, quiet)?;
     let now = Time(1);
     let session = built[0].connect(now, true);
     let client = Client::new(0, 0, session, Mode::Confirm, 0, 0);

@@ -1,6 +1,8 @@
 //! What one seed is about: each switches a random subset of faults and client behaviours on (swarm
 //! testing), since a run with everything on hides what a run with little on shows.
 
+use leveret::base::Settings;
+
 use crate::dice::Dice;
 use crate::rules::Rules;
 
@@ -14,6 +16,10 @@ pub(crate) struct Extras {
     pub(crate) rules: bool,
     /// Bits of the definitions may flip, too.
     pub(crate) definitions: bool,
+    /// At times nothing goes wrong for a while, and whatever clients wait for must come.
+    pub(crate) rests: bool,
+    /// Little stays in memory.
+    pub(crate) pages: bool,
 }
 
 impl Extras {
@@ -21,16 +27,28 @@ impl Extras {
         moves: true,
         rules: true,
         definitions: true,
+        rests: true,
+        pages: true,
+    };
+    /// All but rests and pages, which came last.
+    pub(crate) const RESTLESS: Self = Self {
+        rests: false,
+        pages: false,
+        ..Self::ALL
     };
     pub(crate) const RULES: Self = Self {
         moves: false,
         rules: true,
         definitions: false,
+        rests: false,
+        pages: false,
     };
     pub(crate) const NONE: Self = Self {
         moves: false,
         rules: false,
         definitions: false,
+        rests: false,
+        pages: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -40,6 +58,8 @@ impl Extras {
             moves: !without.contains("moves"),
             rules: !without.contains("rules"),
             definitions: !without.contains("definitions"),
+            rests: !without.contains("rests"),
+            pages: !without.contains("pages"),
         }
     }
 }
@@ -91,7 +111,11 @@ pub(crate) struct Plan {
     pub(crate) prefetch: u16,
     /// Messages after which a session may move to another core; 0 is never, and then queues are their declarers'.
     pub(crate) move_messages: u32,
+    /// Bytes of ready messages that a core keeps in memory.
+    pub(crate) resident_bytes: usize,
     pub(crate) rules: Rules,
+    /// Dice for whether a life ends with a rest; none if none does.
+    pub(crate) rests: Option<Dice>,
 }
 
 /// How often what comes next.
@@ -105,6 +129,9 @@ pub(crate) struct Weights {
     pub(crate) time: usize,
 }
 
+/// Mixed into the seed of the dice for rests.
+const REST: u64 = u64::from_be_bytes(*b"\0\0\0\0rest");
+
 impl Plan {
     /// The plan of a seed, and the dice that go on from there.
     pub(crate) fn of_seed(seed: u64, extras: Extras) -> (Self, Dice) {
@@ -117,6 +144,10 @@ impl Plan {
             plan.move_messages = moves(seed);
         }
         plan.rots_definitions = extras.definitions;
+        if extras.pages {
+            plan.resident_bytes = resident_bytes(seed);
+        }
+        plan.rests = extras.rests.then(|| Dice::new(seed ^ REST));
         (plan, dice)
     }
 
@@ -181,9 +212,19 @@ impl Plan {
             pipelines,
             prefetch: [0, 1, 1, 3, 20][dice.roll(5)],
             move_messages: 0,
+            resident_bytes: Settings::default().resident_bytes,
             rules: Rules::default(),
+            rests: None,
         }
     }
+}
+
+/// What a core keeps in memory: nothing, some messages, or more than there ever is, for one seed of two.
+fn resident_bytes(seed: u64) -> usize {
+    const SALT: u64 = u64::from_be_bytes(*b"\0\0\0pages");
+    let mut dice = Dice::new(seed ^ SALT);
+    let usual = Settings::default().resident_bytes;
+    [0, 300, 3000, 100_000, usual, usual][dice.roll(6)]
 }
 
 /// Messages after which sessions move, for two seeds of three.

@@ -18,6 +18,9 @@ use crate::world::World;
 /// and what the closing batch has just given up.
 const FILES_LEFT: usize = 6;
 
+/// Longer than a broker waits before it tries anything again.
+const REST: Duration = Duration::from_secs(4);
+
 /// Runs a seed.
 pub(crate) fn run(seed: u64, extras: Extras) -> Verdict {
     let (plan, dice) = Plan::of_seed(seed, extras);
@@ -39,6 +42,7 @@ fn run_plan(plan: Plan, dice: Dice, fault_at: Option<u64>) -> Verdict<u64> {
     for _ in 0..lives {
         world.open()?;
         world.live()?;
+        world.rest()?;
         if world.plan.clean_stops && world.dice.chance(1, 2) {
             world.stop()?;
             if world.plan.rots && world.dice.chance(1, 2) {
@@ -99,6 +103,30 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Nothing goes wrong for a while, if the dice say so: whatever a client waits for comes.
+    fn rest(&mut self) -> Verdict {
+        let rests = self
+            .plan
+            .rests
+            .as_mut()
+            .is_some_and(|dice| dice.chance(1, 4));
+        if !rests || self.disk.is_fatal {
+            return Ok(());
+        }
+        trace::note("rest", [0, 0, 0]);
+        trace::count(|counts| counts.rests += 1);
+        let calm = std::mem::replace(&mut self.is_calm, true);
+        let eio = std::mem::take(&mut self.disk.eio_of);
+        self.disk.is_full = false;
+        self.drain_stalled()?;
+        // Heartbeats never come to rest.
+        let until = self.now + REST;
+        while self.now < until && self.step()? {}
+        let waiting = self.clients.iter().find_map(|client| client.waits_for());
+        (self.is_calm, self.disk.eio_of) = (calm, eio);
+        waiting.map_or(Ok(()), |what| Err(format!("all is at rest, and {what}")))
     }
 
     fn crash(&mut self, stop: Stop) -> Verdict {

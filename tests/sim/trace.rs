@@ -26,6 +26,8 @@ pub(crate) struct Counts {
     pub(crate) images: u64,
     pub(crate) early_crashes: u64,
     pub(crate) clean_stops: u64,
+    /// Times that everything came to rest in between.
+    pub(crate) rests: u64,
     /// Bits that were flipped between two lives, and how often damage was reported then.
     pub(crate) flips: u64,
     pub(crate) damaged: u64,
@@ -44,6 +46,7 @@ impl Counts {
         self.images += other.images;
         self.early_crashes += other.early_crashes;
         self.clean_stops += other.clean_stops;
+        self.rests += other.rests;
         self.flips += other.flips;
         self.damaged += other.damaged;
         self.ruled += other.ruled;

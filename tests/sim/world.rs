@@ -24,14 +24,12 @@ pub(crate) fn recover(
     disk: &Disk,
     cores: u16,
     seed: u64,
-    move_messages: u32,
+    settings: Settings,
 ) -> Verdict<(Vec<Core>, Damage)> {
     // From a log that is rewritten as soon as more of it is dead than alive, to one that never is.
     let settings = Arc::new(Settings {
         log_garbage_bytes: [0, 1 << 20, 4 << 20, 1 << 30][seed as usize % 4],
-        move_messages,
-        spreads_queues: move_messages > 0,
-        ..Settings::default()
+        ..settings
     });
     let mut view = disk.view((0, LogName::Definitions));
     let read = RecoveredDefinitions::read(&mut view, seed);
@@ -152,7 +150,13 @@ impl World {
             let off = Duration::from_millis(self.dice.roll(off) as u64);
             self.set_time(self.now + off);
         }
-        (self.cores, _) = recover(&self.disk, self.plan.cores, seed, self.plan.move_messages)?;
+        let settings = Settings {
+            move_messages: self.plan.move_messages,
+            spreads_queues: self.plan.move_messages > 0,
+            resident_bytes: self.plan.resident_bytes,
+            ..Settings::default()
+        };
+        (self.cores, _) = recover(&self.disk, self.plan.cores, seed, settings)?;
         let rings = self.cores.len() * self.cores.len();
         self.rings = (0..rings).map(|_| VecDeque::new()).collect();
         self.clients.clear();
@@ -289,6 +293,17 @@ impl World {
                 clients.position(|one| one.core == index && one.session == session && !one.is_dead);
             let client = found.ok_or("a session without a client")?;
             self.drain(client)?;
+        }
+        Ok(())
+    }
+
+    /// Sockets that were stuck take what has gathered for them.
+    pub(crate) fn drain_stalled(&mut self) -> Verdict {
+        for client in 0..self.clients.len() {
+            self.drain(client)?;
+        }
+        for core in 0..self.cores.len() {
+            self.turn(core)?;
         }
         Ok(())
     }
