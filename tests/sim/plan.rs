@@ -219,7 +219,7 @@ impl Plan {
     }
 }
 
-/// What a core keeps in memory: nothing, some messages, or more than there ever is, for one seed of two.
+/// What a core keeps in memory: nothing, some messages, or, for one seed of three, more than there ever is.
 fn resident_bytes(seed: u64) -> usize {
     const SALT: u64 = u64::from_be_bytes(*b"\0\0\0pages");
     let mut dice = Dice::new(seed ^ SALT);
