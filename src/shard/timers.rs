@@ -36,16 +36,15 @@ impl Shard {
 
     /// A message came that expires then, in milliseconds since 1970.
     pub(super) fn look_after_at_ms(&mut self, id: QueueId, expires: u64) {
-        let has_room = self.ahead.room() > 0;
-        if let Some(owned) = find(&mut self.queues, id)
-            && expires != NEVER
-        {
-            let early = match owned.queue.delays() && has_room {
-                true => limits::DELAYS_AHEAD_MS,
-                false => 0,
-            };
-            self.look_after_at(id, self.clock.time(expires.saturating_sub(early)));
+        if expires == NEVER {
+            return;
         }
+        let delays = self.owned(id).is_some_and(|owned| owned.queue.delays());
+        let early = match delays && self.ahead.room() > 0 {
+            true => limits::DELAYS_AHEAD_MS,
+            false => 0,
+        };
+        self.look_after_at(id, self.clock.time(expires.saturating_sub(early)));
     }
 
     /// Looks at the queues whose time has come.

@@ -10,15 +10,7 @@ const PRECIOUS: &str = "a-queue-of-some-importance";
 #[test]
 fn messages_of_a_queue_that_damage_has_hidden_are_there_when_it_is_back() {
     for cores in [1, 2] {
-        let home = Home::new("");
-        let broker = home.start(cores);
-        let connection = broker.connect();
-        durable_queue(&connection.channel(), PRECIOUS);
-        // That this is durable says that what came before it was.
-        durable_queue(&connection.channel(), "other");
-        keep(&connection, "", PRECIOUS, &["a", "b", "c"]);
-        drop(connection);
-        broker.stop();
+        let home = home_with_messages(cores);
         let definitions = home.data().join("definitions");
         let backup = home.data().with_file_name("backup");
         copy_files(&definitions, &backup);
@@ -40,14 +32,7 @@ fn messages_of_a_queue_that_damage_has_hidden_are_there_when_it_is_back() {
 #[test]
 fn messages_of_a_queue_that_damage_has_hidden_do_not_come_in_another() {
     for cores in [1, 2] {
-        let home = Home::new("");
-        let broker = home.start(cores);
-        let connection = broker.connect();
-        durable_queue(&connection.channel(), "other");
-        durable_queue(&connection.channel(), PRECIOUS);
-        keep(&connection, "", PRECIOUS, &["a", "b", "c"]);
-        drop(connection);
-        broker.stop();
+        let home = home_with_messages(cores);
         damage(&home.data().join("definitions"), PRECIOUS.as_bytes());
 
         let broker = home.start(cores);
@@ -62,6 +47,19 @@ fn messages_of_a_queue_that_damage_has_hidden_do_not_come_in_another() {
         assert_eq!(broker.connect().channel().drain("new"), ["x"]);
         broker.stop();
     }
+}
+
+/// What a broker left that was stopped in order: a queue and, declared last, the precious one, with its messages.
+fn home_with_messages(cores: usize) -> Home {
+    let home = Home::new("");
+    let broker = home.start(cores);
+    let connection = broker.connect();
+    durable_queue(&connection.channel(), "other");
+    durable_queue(&connection.channel(), PRECIOUS);
+    keep(&connection, "", PRECIOUS, &["a", "b", "c"]);
+    drop(connection);
+    broker.stop();
+    home
 }
 
 fn copy_files(from: &Path, to: &Path) {

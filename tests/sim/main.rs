@@ -9,7 +9,8 @@
 //!   disk      sectors that a crash may keep      trace     what happened, hashed and counted
 //! ```
 //!
-//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules` without these [`Extras`].
+//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules,definitions,rests,pages` without those
+//! [`Extras`].
 //! `SIM_CRASHES=20000` says how many disks are to be recovered and checked.
 
 mod act;

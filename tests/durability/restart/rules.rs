@@ -36,6 +36,23 @@ fn dead_letters_to(queue: &str) -> [(&'static str, AMQPValue); 2] {
     ]
 }
 
+/// A durable delayed exchange `later` that leads to `queue`; the channel's publishes are confirmed from now on.
+fn declare_delayed(channel: &Channel) {
+    channel.declare_exchange("later", "x-delayed-message", |declare| {
+        declare.durable = true;
+        declare.arguments = table(&[("x-delayed-type", text("direct"))]);
+    });
+    durable_queue(channel, "queue");
+    channel.bind("queue", "later", "key");
+    channel.confirm_select();
+}
+
+/// A persistent message that `later` holds for so long.
+fn publish_after(channel: &Channel, ms: i32, body: &str) {
+    let delayed = persistent().with_headers(table(&[("x-delay", number(ms))]));
+    channel.publish_content("later", "key", &properties(&delayed), body.as_bytes());
+}
+
 fn delivery_count(message: &[u8]) -> Option<AMQPValue> {
     let (_, properties) = basic::parse_properties(message).expect("well-formed");
     let headers = properties.headers().as_ref()?;
@@ -129,16 +146,9 @@ after_each_end! {
 
     fn delayed_messages_go_on_time_after_a_restart(lives: &mut Lives) {
         let channel = lives.connect().channel();
-        channel.declare_exchange("later", "x-delayed-message", |declare| {
-            declare.durable = true;
-            declare.arguments = table(&[("x-delayed-type", text("direct"))]);
-        });
-        durable_queue(&channel, "queue");
-        channel.bind("queue", "later", "key");
-        channel.confirm_select();
+        declare_delayed(&channel);
         for (ms, body) in [(3000, "later"), (1500, "sooner"), (600_000, "much later")] {
-            let delayed = persistent().with_headers(table(&[("x-delay", number(ms))]));
-            channel.publish_content("later", "key", &properties(&delayed), body.as_bytes());
+            publish_after(&channel, ms, body);
         }
         channel.confirmed(1..=3);
         lives.restart();
@@ -155,18 +165,11 @@ after_each_end! {
         const GROUPS: i32 = 6;
         const MESSAGES: i32 = 2400;
         let channel = lives.connect().channel();
-        channel.declare_exchange("later", "x-delayed-message", |declare| {
-            declare.durable = true;
-            declare.arguments = table(&[("x-delayed-type", text("direct"))]);
-        });
-        durable_queue(&channel, "queue");
-        channel.bind("queue", "later", "key");
-        channel.confirm_select();
+        declare_delayed(&channel);
         let group = |number: i32| number * 7 % GROUPS;
         for number in 0..MESSAGES {
             let ms = 1500 + 700 * (GROUPS - group(number));
-            let delayed = persistent().with_headers(table(&[("x-delay", AMQPValue::LongInt(ms))]));
-            channel.publish_content("later", "key", &properties(&delayed), number.to_string().as_bytes());
+            publish_after(&channel, ms, &number.to_string());
         }
         channel.confirmed(1..=MESSAGES as u64);
         lives.restart();
