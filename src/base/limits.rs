@@ -137,8 +137,8 @@ pub const REWRITE_BYTES: u64 = 1024 * 1024;
 /// Bytes of messages that wait for a batch at which their publishers are held back: what the disk
 /// writes in some ten milliseconds.
 pub const JOURNAL_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes of ready messages that one core keeps in memory; what comes beyond stays in its log only,
-/// until it is its turn. The same for one queue or for many.
+/// Bytes of messages that one core keeps in memory, be they ready or out with consumers; what comes beyond
+/// stays in its log only, until it is its turn. The same for one queue or for many.
 pub const RESIDENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that the definition log may hold beyond four times what is alive, before everything alive is
 /// written again as one batch.

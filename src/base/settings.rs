@@ -25,7 +25,7 @@ pub struct Settings {
     /// Dead bytes that a log may hold beyond as many as are alive, as [`limits::LOG_GARBAGE_BYTES`]. No
     /// key of the configuration sets it; the simulator has less room.
     pub log_garbage_bytes: u64,
-    /// Bytes of ready messages that a core keeps in memory, as [`limits::RESIDENT_BYTES_MAX`]. No key of the
+    /// Bytes of messages that a core keeps in memory, as [`limits::RESIDENT_BYTES_MAX`]. No key of the
     /// configuration sets it; the simulator's cores keep less.
     pub resident_bytes: usize,
     /// Messages that a session exchanges with queues before it may move to their core, as

@@ -109,7 +109,7 @@ impl Shard {
             return;
         };
         owned.queue.expire(until_ms, most);
-        owned.account(&mut self.resident);
+        owned.account(&mut self.memory);
         let next = owned.queue.next_expiry();
         self.gather(id);
         if self.ahead.room() == 0 {

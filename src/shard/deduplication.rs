@@ -207,7 +207,7 @@ impl Shard {
             return Known::No;
         };
         let is_known = owned.queue.remembers(&key, now_ms);
-        owned.account(&mut self.resident);
+        owned.account(&mut self.memory);
         self.gather(queue);
         if is_known { Known::Yes } else { Known::No }
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered, Target};
+use super::memory::Memory;
 use super::{Owned, Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time};
@@ -13,8 +14,8 @@ use crate::model::Topology;
 use crate::model::deduplication::key_of;
 use crate::model::queue::{Gone, Paged, Restored, Rubbish, priority_of};
 
-/// Messages taken from the log at once for a queue, when memory is short.
-const FETCH_LEAST: usize = 32;
+/// Bytes of messages that are taken from the log for a queue that has none in memory, even if that is full.
+const FETCH_LEAST: usize = 32 * 1024;
 
 /// A message of the oldest segment that is still needed.
 struct Survivor {
@@ -261,8 +262,8 @@ impl Shard {
         let (Some(log), Some(wanted)) = (owned.log, owned.queue.front_page()) else {
             return 0;
         };
-        let is_short = self.resident > self.resident_max;
-        let most = if is_short { FETCH_LEAST } else { usize::MAX };
+        let room = self.memory.room().max(FETCH_LEAST);
+        let enough = owned.queue.resident_bytes().0 + room;
         let mut taken = 0;
         // The first that could be read behind the one that was wanted.
         let mut following = stretch.end_lsn;
@@ -274,7 +275,9 @@ impl Shard {
                 }
                 for target in message.targets().filter(|target| target.queue == log) {
                     let (position, priority) = (target.position, message.priority());
-                    if taken < most && queue.page_in(position, lsn, priority, || message.store()) {
+                    if queue.resident_bytes().0 < enough
+                        && queue.page_in(position, lsn, priority, || message.store())
+                    {
                         taken += 1;
                     }
                 }
@@ -290,7 +293,7 @@ impl Shard {
         {
             lost = queue.lose_pages(&(wanted.lsn..following.max(wanted.lsn.next())));
         }
-        owned.account(&mut self.resident);
+        owned.account(&mut self.memory);
         lost
     }
 
@@ -371,6 +374,7 @@ impl Shard {
         if let Some(owned) = find(&mut self.queues, queue) {
             let gone = owned.queue.settle(slot);
             owned.forget(gone, &mut self.journal, self.now);
+            owned.account(&mut self.memory);
         }
     }
 
@@ -408,8 +412,7 @@ impl Shard {
         if owned.is_fetching || !is_wanted {
             return 0;
         }
-        let is_short = self.resident > self.resident_max;
-        if is_short && !owned.queue.is_starved() {
+        if self.memory.is_full() && !owned.queue.is_starved() {
             return 0;
         }
         let mut lost = 0;
@@ -455,9 +458,9 @@ impl Owned {
     }
 
     /// Counts what the queue has in memory.
-    pub(super) fn account(&mut self, resident: &mut usize) {
-        let bytes = self.queue.ready_bytes();
-        *resident = *resident + bytes - self.resident;
-        self.resident = bytes;
+    pub(super) fn account(&mut self, memory: &mut Memory) {
+        memory.gone(self.resident);
+        self.resident = self.queue.resident_bytes();
+        memory.came(self.resident);
     }
 }

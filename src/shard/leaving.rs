@@ -50,7 +50,7 @@ impl Shard {
         if let Some(log) = owned.log {
             self.logged.remove(&log);
         }
-        self.resident -= owned.resident;
+        self.memory.gone(owned.resident);
         let rubbish = owned.queue.into_rubbish();
         let messages = rubbish.ready_count() as u64;
         self.rubbish.push((owned.log, rubbish));

@@ -155,6 +155,7 @@ pub(super) struct Deliveries<'a> {
     queue: QueueId,
     /// In milliseconds since 1970.
     now_ms: u64,
+    is_memory_short: bool,
     links: &'a mut Links,
     outbox: &'a mut Outbox,
     /// How many there were.
@@ -165,12 +166,14 @@ impl<'a> Deliveries<'a> {
     pub(super) fn new(
         queue: QueueId,
         now_ms: u64,
+        is_memory_short: bool,
         links: &'a mut Links,
         outbox: &'a mut Outbox,
     ) -> Self {
         Self {
             queue,
             now_ms,
+            is_memory_short,
             links,
             outbox,
             delivered: 0,
@@ -181,6 +184,10 @@ impl<'a> Deliveries<'a> {
 impl Sink for Deliveries<'_> {
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn is_memory_short(&self) -> bool {
+        self.is_memory_short
     }
 
     fn has_room(&mut self, consumer: &Consumer) -> bool {

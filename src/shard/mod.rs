@@ -14,6 +14,7 @@ mod history;
 mod journal;
 mod leaving;
 mod links;
+mod memory;
 mod policies;
 mod taking;
 mod timers;
@@ -28,6 +29,7 @@ use growth::Growth;
 use journal::{Journal, LogQueue, Target, Waiter};
 use leaving::{Delete, Waiting};
 use links::{Deliveries, Links};
+use memory::Memory;
 use taking::Getting;
 use timers::Timers;
 
@@ -55,10 +57,7 @@ pub struct Shard {
     confirms: Confirms,
     /// Messages to be dropped, and what the log calls the queue that they were in.
     rubbish: Vec<(Option<LogQueue>, Rubbish)>,
-    /// Bytes of all ready messages that are in memory.
-    resident: usize,
-    /// So many may be; what comes beyond stays in the log only.
-    resident_max: usize,
+    memory: Memory,
     /// Queues that want messages from the log that are not durable yet.
     starved: Vec<QueueId>,
     /// The queues that the log is to have a message for; empty between publishes.
@@ -92,8 +91,8 @@ struct Owned {
     log: Option<LogQueue>,
     /// Whether its persistent messages survive a restart.
     durable: bool,
-    /// How many of [`Shard::resident`] are its.
-    resident: usize,
+    /// What it has in [`Shard::memory`]: bytes of messages that are ready, and that are out.
+    resident: (usize, usize),
     /// Messages are on their way from the log.
     is_fetching: bool,
     auto_delete: bool,
@@ -140,8 +139,7 @@ impl Shard {
             logged: HashMap::new(),
             confirms: Confirms::default(),
             rubbish: Vec::new(),
-            resident: 0,
-            resident_max,
+            memory: Memory::new(resident_max),
             starved: Vec::new(),
             targets: Vec::new(),
             changed: Vec::new(),
@@ -216,7 +214,7 @@ impl Shard {
             queue,
             log,
             durable: definition.durable,
-            resident: 0,
+            resident: (0, 0),
             is_fetching: false,
             auto_delete: definition.auto_delete,
             frozen: false,
@@ -268,8 +266,8 @@ impl Shard {
         let mut incoming = Incoming::new(batch.message(&publish.message));
         let (ids, _) = batch.bytes(publish.queues).as_chunks::<8>();
         let persistent = publish.message.persistent();
-        let is_full = self.resident > self.resident_max;
-        let is_crowded = self.resident > self.resident_max / 4;
+        let (is_full, is_crowded) = (self.memory.is_full(), self.memory.is_crowded());
+        let is_short = self.memory.is_short();
         let lsn = self.journal.upcoming_lsn();
         let (mut ease, mut is_refused) = (None, false);
         let now_ms = self.now_ms();
@@ -281,17 +279,17 @@ impl Shard {
                 continue;
             };
             let paged = owned.queue.is_paging() || is_full && owned.queue.ready_count() > 0;
-            let logs = paged || persistent && owned.durable;
+            let logs = paged || is_full || persistent && owned.durable;
             let keep = Keep {
                 lsn: if logs { lsn } else { Lsn::NONE },
                 paged,
             };
-            let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
+            let mut sink = Deliveries::new(id, now_ms, is_short, &mut self.links, context.outbox);
             let admitted = owned.queue.publish(&mut incoming, keep, &mut sink);
             owned.growth.departed(self.now, sink.delivered);
             let backlog = owned.queue.ready_count();
             ease = ease.max(owned.growth.eases(self.now, backlog, is_crowded));
-            owned.account(&mut self.resident);
+            owned.account(&mut self.memory);
             match admitted {
                 Admitted::Taken { position, expires } => {
                     if logs {
@@ -511,10 +509,11 @@ impl Shard {
     ) -> Option<R> {
         let owned = find(&mut self.queues, id)?;
         let now_ms = self.clock.ms(self.now);
-        let mut sink = Deliveries::new(id, now_ms, &mut self.links, context.outbox);
+        let is_short = self.memory.is_short();
+        let mut sink = Deliveries::new(id, now_ms, is_short, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
         owned.growth.departed(self.now, sink.delivered);
-        owned.account(&mut self.resident);
+        owned.account(&mut self.memory);
         let (is_paging, has_fallen) = (owned.queue.is_paging(), owned.queue.has_fallen());
         if is_paging {
             self.fetch_and_serve(id, context);

@@ -98,7 +98,7 @@ impl Shard {
             channel,
             no_ack,
         } = getting;
-        let now_ms = self.now_ms();
+        let (now_ms, is_memory_short) = (self.now_ms(), self.memory.is_short());
         let Some(owned) = find(&mut self.queues, id) else {
             return context.answer(session, channel, Answer::Empty);
         };
@@ -111,7 +111,7 @@ impl Shard {
             owned.getting.push(getting);
             return self.fetch_and_serve(id, context);
         }
-        let taken = owned.queue.get(no_ack, now_ms);
+        let taken = owned.queue.get(no_ack, now_ms, is_memory_short);
         let ready = owned.queue.ready_count();
         if taken.is_none() && ready > 0 {
             // What was in memory has expired.
@@ -127,7 +127,7 @@ impl Shard {
             let gone = owned.queue.settle(slot);
             owned.forget(gone, &mut self.journal, self.now);
         }
-        owned.account(&mut self.resident);
+        owned.account(&mut self.memory);
         let mut batch = Batch::default();
         let mut message = taken.message.as_ref();
         if let Some(properties) = &taken.properties {

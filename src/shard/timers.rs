@@ -74,7 +74,7 @@ impl Shard {
         } else {
             let is_done = owned.queue.expire(now_ms, limits::DEAD_LETTERS_MAX)
                 && owned.queue.shorten(limits::DEAD_LETTERS_MAX);
-            owned.account(&mut self.resident);
+            owned.account(&mut self.memory);
             let next = match is_done {
                 true => owned.queue.next_expiry(),
                 false => now_ms,

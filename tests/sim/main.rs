@@ -6,7 +6,8 @@
 //!   rules     queues that let messages fall      letters   how messages died, as the wire tells
 //!   world     cores, rings, sockets, time        inspect   what a disk holds after a stop
 //!   client, act, wire   who talks to the broker  run       lives, crashes, stops, the end
-//!   disk      sectors that a crash may keep      trace     what happened, hashed and counted
+//!   disk      sectors that a crash may keep      memory    what the broker holds of it
+//!   trace     what happened, hashed and counted
 //! ```
 //!
 //! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules,definitions,rests,pages` without those
@@ -19,6 +20,7 @@ mod dice;
 mod disk;
 mod inspect;
 mod letters;
+mod memory;
 mod oracle;
 mod plan;
 mod rules;

@@ -9,6 +9,7 @@ use leveret::log::LogName;
 
 use crate::dice::Dice;
 use crate::inspect::inspect;
+use crate::memory;
 use crate::oracle::{Standing, Stop, Verdict};
 use crate::plan::{Extras, Plan};
 use crate::trace;
@@ -17,6 +18,13 @@ use crate::world::World;
 /// Files that a log may have when nothing is left in it: the segment that is being filled, free ones,
 /// and what the closing batch has just given up.
 const FILES_LEFT: usize = 6;
+
+/// Bytes of memory that a core may hold beside messages: sessions, definitions, buffers that are used again.
+const MEMORY_OF_CORE: usize = 256 * 1024;
+/// Bytes of messages in memory that each queue may have beyond what its core may, and the largest one besides.
+const MEMORY_OF_QUEUE: usize = 32 * 1024;
+/// Bytes of memory that a message may take beside its body, whether that is there or not.
+const MEMORY_OF_MESSAGE: usize = 512;
 
 /// Longer than a broker waits before it tries anything again.
 const REST: Duration = Duration::from_secs(4);
@@ -42,13 +50,18 @@ fn run_plan(plan: Plan, dice: Dice, fault_at: Option<u64>) -> Verdict<u64> {
     for _ in 0..lives {
         world.open()?;
         world.live()?;
-        world.rest()?;
+        let rested = world.rest()?;
         if world.plan.clean_stops && world.dice.chance(1, 2) {
             world.stop()?;
             if world.plan.rots && world.dice.chance(1, 2) {
                 world.rot()?;
             }
         } else {
+            let memory = world.fold();
+            // An open transaction holds what was published in it.
+            if rested && !world.plan.transactions {
+                world.check_memory(memory)?;
+            }
             world.crash(Stop::Crash)?;
         }
     }
@@ -105,15 +118,15 @@ impl World {
         Ok(())
     }
 
-    /// Nothing goes wrong for a while, if the dice say so: whatever a client waits for comes.
-    fn rest(&mut self) -> Verdict {
+    /// Nothing goes wrong for a while, if the dice say so: whatever a client waits for comes. Whether it was so.
+    fn rest(&mut self) -> Verdict<bool> {
         let rests = self
             .plan
             .rests
             .as_mut()
             .is_some_and(|dice| dice.chance(1, 4));
         if !rests || self.disk.is_fatal {
-            return Ok(());
+            return Ok(false);
         }
         trace::note("rest", [0, 0, 0]);
         trace::count(|counts| counts.rests += 1);
@@ -126,15 +139,34 @@ impl World {
         while self.now < until && self.step()? {}
         let waiting = self.clients.iter().find_map(|client| client.waits_for());
         (self.is_calm, self.disk.eio_of) = (calm, eio);
-        waiting.map_or(Ok(()), |what| Err(format!("all is at rest, and {what}")))
+        waiting.map_or(Ok(true), |what| Err(format!("all is at rest, and {what}")))
     }
 
     fn crash(&mut self, stop: Stop) -> Verdict {
         trace::note("crash", [0, 0, 0]);
-        self.cores.clear();
+        self.fold();
         self.clients.clear();
         self.disk.crash(&mut self.dice);
         self.judge(stop)
+    }
+
+    /// The process ends; how many bytes of memory it held.
+    fn fold(&mut self) -> usize {
+        memory::freed_by(|| self.cores.clear())
+    }
+
+    /// Nothing is under way: what ready messages take in memory has its limit, and all else is little.
+    fn check_memory(&self, bytes: usize) -> Verdict {
+        let (count, largest) = self.oracle.kept();
+        let cores = usize::from(self.plan.cores) * (self.plan.resident_bytes + MEMORY_OF_CORE);
+        let heads = self.oracle.queues.len() * (MEMORY_OF_QUEUE + largest);
+        let most = cores + heads + count * MEMORY_OF_MESSAGE;
+        if bytes > most {
+            return Err(format!(
+                "the broker holds {bytes} bytes of memory, and needs {most} at most"
+            ));
+        }
+        Ok(())
     }
 
     fn judge(&mut self, stop: Stop) -> Verdict {
@@ -200,7 +232,8 @@ impl World {
             self.turn(core)?;
         }
         self.until("everything is written", Core::is_quiet)?;
-        self.cores.clear();
+        let memory = self.fold();
+        self.check_memory(memory)?;
         self.clients.clear();
         self.disk.crash(&mut self.dice);
         self.is_calm = calm;

@@ -2,7 +2,7 @@
 //! becomes a [`Letter`], and stays in the queue's books until somebody else has it.
 
 use super::lane::{Entry, NEVER, Removed};
-use super::unsettled::UnsettledEntry;
+use super::unsettled::{Out, UnsettledEntry};
 use super::{Gone, Incoming, Overflow, Paged, Queue};
 use crate::base::{Lsn, StoredMessage};
 
@@ -171,7 +171,7 @@ impl Queue {
         self.let_go(place, Some(entry.message), reason);
     }
 
-    fn let_go(
+    pub(super) fn let_go(
         &mut self,
         (position, lsn, expires): (u64, Lsn, u64),
         message: Option<StoredMessage>,
@@ -189,7 +189,7 @@ impl Queue {
                     expires: NEVER,
                     returns: 0,
                     consumer: None,
-                    message: None,
+                    message: Out::Logged(None),
                 })
             });
             Fallen::Letter(Letter {

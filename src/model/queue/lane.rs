@@ -1,11 +1,13 @@
 //! Messages of one priority that wait, in the order they came.
 //!
 //! Whatever goes back to the queue was taken from its head before, so its position is lower than that
-//! of everything in the main line: it waits in a second, ordered line that is served first. The main
-//! line has its head in memory and, if it is long, the rest in the log.
+//! of everything in the main line: it waits in a second, ordered line that is served first, and in the log only
+//! if its message was dropped meanwhile. The main line has its head in memory and, if it is long, the rest in the
+//! log.
 //!
 //! ```text
-//!   returned ─► line (in memory) ─► pages (in the log only)
+//!   returned (in memory) ─┬─► line (in memory) ─► pages (in the log only)
+//!   returned_pages ───────┘
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +70,7 @@ impl Place {
 #[derive(Default)]
 pub(super) struct Lane {
     returned: BTreeMap<u64, Entry>,
+    returned_pages: Pages,
     /// Its first place is never vacant.
     line: VecDeque<Place>,
     vacant: usize,
@@ -80,12 +83,21 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.returned.is_empty() && self.pages.is_empty()
+        self.line.is_empty()
+            && self.returned.is_empty()
+            && self.returned_pages.is_empty()
+            && self.pages.is_empty()
     }
 
     /// Whether the first message is in memory.
     pub(super) fn has_next(&self) -> bool {
-        !self.line.is_empty() || !self.returned.is_empty()
+        match self.returned_pages.front() {
+            None => !self.line.is_empty() || !self.returned.is_empty(),
+            Some(paged) => {
+                let first = self.returned.first_key_value();
+                first.is_some_and(|(first, _)| *first < paged.position)
+            }
+        }
     }
 
     /// Bytes of the messages in memory.
@@ -93,8 +105,14 @@ impl Lane {
         self.bytes
     }
 
-    pub(super) fn pages(&self) -> &Pages {
-        &self.pages
+    /// Those that only the log has, in their order.
+    pub(super) fn paged(&self) -> impl Iterator<Item = Paged> {
+        self.returned_pages.iter().chain(self.pages.iter())
+    }
+
+    /// The first of them.
+    pub(super) fn first_paged(&self) -> Option<Paged> {
+        self.returned_pages.front().or_else(|| self.pages.front())
     }
 
     /// When the first message is to go; none if there is none.
@@ -146,8 +164,16 @@ impl Lane {
         self.returned.insert(entry.position, entry);
     }
 
+    /// A message that was taken before goes back to its place, and stays in the log.
+    pub(super) fn put_back_paged(&mut self, paged: Paged) {
+        self.returned_pages.insert(paged);
+    }
+
     /// The first message, if it is in memory.
     pub(super) fn pop(&mut self) -> Option<Entry> {
+        if !self.has_next() {
+            return None;
+        }
         if let Some((_, entry)) = self.returned.pop_first() {
             self.bytes -= entry.message.size();
             return Some(entry);
@@ -168,7 +194,7 @@ impl Lane {
     pub(super) fn pop_any(&mut self) -> Option<Removed> {
         match self.pop() {
             Some(entry) => Some(Removed::Entry(entry)),
-            None => self.drop_page().map(Removed::Paged),
+            None => self.drop_paged().map(Removed::Paged),
         }
     }
 
@@ -176,7 +202,7 @@ impl Lane {
     pub(super) fn pop_line_any(&mut self) -> Option<Removed> {
         match self.pop_line() {
             Some(entry) => Some(Removed::Entry(entry)),
-            None => self.drop_page().map(Removed::Paged),
+            None => self.pages.pop_front().map(Removed::Paged),
         }
     }
 
@@ -186,7 +212,11 @@ impl Lane {
             Some(entry) => entry,
             None => match self.vacate(position) {
                 Some(entry) => entry,
-                None => return self.pages.remove(position).map(Removed::Paged),
+                None => {
+                    let paged = self.pages.remove(position);
+                    let paged = paged.or_else(|| self.returned_pages.remove(position));
+                    return paged.map(Removed::Paged);
+                }
             },
         };
         self.bytes -= entry.message.size();
@@ -221,28 +251,37 @@ impl Lane {
         }
     }
 
-    /// The first of the pages came from the log.
+    /// The first of those that only the log has came from there.
     pub(super) fn page_in(&mut self, returns: u32, message: StoredMessage) {
-        if let Some(paged) = self.pages.pop_front() {
-            self.push(Entry {
-                position: paged.position,
-                lsn: paged.lsn,
-                expires: paged.expires,
-                returns,
-                redelivered: paged.redelivered,
-                message,
-            });
+        let is_returned = !self.returned_pages.is_empty();
+        let Some(paged) = self.drop_paged() else {
+            return;
+        };
+        let entry = Entry {
+            position: paged.position,
+            lsn: paged.lsn,
+            expires: paged.expires,
+            returns,
+            redelivered: paged.redelivered,
+            message,
+        };
+        match is_returned {
+            true => self.put_back(entry),
+            false => self.push(entry),
         }
     }
 
-    /// The first of the pages can't be had.
-    pub(super) fn drop_page(&mut self) -> Option<Paged> {
-        self.pages.pop_front()
+    /// The first of those that only the log has goes.
+    pub(super) fn drop_paged(&mut self) -> Option<Paged> {
+        let paged = self.returned_pages.pop_front();
+        paged.or_else(|| self.pages.pop_front())
     }
 
     /// The position of the first message.
     pub(super) fn first_position(&self) -> Option<u64> {
         let returned = self.returned.first_key_value().map(|(first, _)| *first);
+        let paged = self.returned_pages.front().map(|paged| paged.position);
+        let returned = returned.into_iter().chain(paged).min();
         returned
             .or_else(|| self.line.front().map(Place::position))
             .or_else(|| self.pages.front().map(|paged| paged.position))
@@ -252,7 +291,11 @@ impl Lane {
     pub(super) fn lsn(&self, position: u64) -> Option<Lsn> {
         match self.at(position) {
             Some(entry) => Some(entry.lsn),
-            None => self.pages.get(position).map(|paged| paged.lsn),
+            None => {
+                let paged = self.pages.get(position);
+                let paged = paged.or_else(|| self.returned_pages.get(position));
+                paged.map(|paged| paged.lsn)
+            }
         }
     }
 
@@ -266,6 +309,8 @@ impl Lane {
             entry.lsn = lsn;
         } else if let Some(paged) = self.pages.get(position) {
             self.pages.insert(Paged { lsn, ..paged });
+        } else if let Some(paged) = self.returned_pages.get(position) {
+            self.returned_pages.insert(Paged { lsn, ..paged });
         }
     }
 

@@ -14,6 +14,7 @@ mod message;
 mod pages;
 mod ready;
 mod rubbish;
+mod settling;
 mod unsettled;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ pub use message::{Admitted, Gone, Incoming, Keep, Restored, Taken, priority_of};
 pub use pages::{Paged, Pages};
 use ready::Ready;
 pub use rubbish::Rubbish;
-use unsettled::{Unsettled, UnsettledEntry};
+use unsettled::{Away, Out, Unsettled, UnsettledEntry};
 
 use crate::amqp::properties::{self, Properties};
 use crate::base::{Lsn, MessageRef, SessionId, StoredMessage, limits};
@@ -42,6 +43,9 @@ use crate::model::exchange::deduplicating;
 pub trait Sink {
     /// What time it is, in milliseconds since 1970.
     fn now_ms(&self) -> u64;
+
+    /// Whether a message that the log has isn't to be kept in memory, too, while it is out.
+    fn is_memory_short(&self) -> bool;
 
     /// Whether the consumer's connection has room for another message. If not, the sink remembers
     /// the consumer and calls [`Queue::resume`] for it when there is room again.
@@ -205,10 +209,7 @@ impl Queue {
             self.deliver_incoming(index, (position, keep.lsn, expires), incoming, sink);
             return admitted;
         }
-        let lane = match self.ready.has_priorities() {
-            true => self.ready.lane_of(priority_of(&incoming.message)),
-            false => 0,
-        };
+        let lane = self.ready.lane_for(&incoming.message);
         let body_len = incoming.message.body_len() as u64;
         if keep.paged {
             let paged = Paged {
@@ -251,9 +252,9 @@ impl Queue {
         ttl_ms.map_or(NEVER, |ttl_ms| sink.now_ms().saturating_add(ttl_ms))
     }
 
-    /// Bytes of the ready messages that are in memory.
-    pub fn ready_bytes(&self) -> usize {
-        self.ready.bytes()
+    /// Bytes of the messages that are in memory: of those that are ready, and of those that are out.
+    pub fn resident_bytes(&self) -> (usize, usize) {
+        (self.ready.bytes(), self.unsettled.bytes())
     }
 
     /// Whether new messages must wait in the log, since some before them do.
@@ -270,14 +271,14 @@ impl Queue {
     /// memory may soon be gone.
     pub fn wants_page(&self) -> Option<Lsn> {
         let lane = self.ready.front_lane();
-        let low = lane.bytes() < limits::PAGE_IN_BYTES as usize;
-        let first = lane.pages().front()?;
+        let low = lane.bytes() < limits::PAGE_IN_BYTES as usize || !lane.has_next();
+        let first = lane.first_paged()?;
         low.then_some(first.lsn)
     }
 
     /// Of those whose turn is next, the first that is only in the log.
     pub fn front_page(&self) -> Option<Paged> {
-        self.ready.front_lane().pages().front()
+        self.ready.front_lane().first_paged()
     }
 
     /// A message came from the log: taken in if it is the first of its priority that is only there.
@@ -299,7 +300,7 @@ impl Queue {
         while let Some(front) = self.front_page()
             && lsns.contains(&front.lsn)
         {
-            self.ready.drop_page();
+            self.ready.drop_paged();
             self.forget_key(front.position);
             lost += 1;
         }
@@ -363,73 +364,23 @@ impl Queue {
         self.consumers.remove(key)
     }
 
-    /// Takes the first ready message, to be acknowledged or not.
-    pub fn get(&mut self, no_ack: bool, now_ms: u64) -> Option<Taken> {
+    /// Takes the first ready message, to be acknowledged or not. `is_memory_short` as [`Sink::is_memory_short`].
+    pub fn get(&mut self, no_ack: bool, now_ms: u64, is_memory_short: bool) -> Option<Taken> {
         self.drop_expired_head(now_ms);
         let entry = self.ready.pop()?;
         let message = entry.message.clone();
-        let (redelivered, lsn) = (entry.redelivered, entry.lsn);
+        let (position, redelivered, lsn) = (entry.position, entry.redelivered, entry.lsn);
         let properties = self.told(&message.as_ref(), entry.returns);
-        let slot = self.hand_out(entry, None, !no_ack || lsn.is_some());
+        let holds = !no_ack || lsn.is_some();
+        let slot = holds.then(|| self.hand_out(entry, None, is_memory_short));
+        if slot.is_none() {
+            self.forget_key(position);
+        }
         Some(Taken {
             properties,
             message,
             slot,
             redelivered,
-        })
-    }
-
-    /// A delivery is done with: acknowledged. Call [`Queue::pump`] after the last one.
-    pub fn settle(&mut self, slot: u32) -> Option<Gone> {
-        let entry = self.unsettled.remove(slot)?;
-        if let Some(consumer) = entry.consumer {
-            self.consumers.settled(consumer);
-        }
-        self.forget_key(entry.position);
-        Some(Gone {
-            position: entry.position,
-            lsn: entry.lsn,
-        })
-    }
-
-    /// A delivery was rejected, not to come again: it falls. Call [`Queue::pump`] after the last one.
-    pub fn reject(&mut self, slot: u32) {
-        if let Some(entry) = self.take_back(slot) {
-            self.fall(entry, Reason::Rejected);
-        }
-    }
-
-    /// A delivery goes back to its place, unless it has done so too often. Call [`Queue::pump`] after the
-    /// last one.
-    pub fn requeue(&mut self, slot: u32) {
-        let Some(mut entry) = self.take_back(slot) else {
-            return;
-        };
-        entry.returns = entry.returns.saturating_add(1);
-        entry.redelivered = true;
-        let limit = self.rules().and_then(|rules| rules.delivery_limit);
-        if limit.is_some_and(|limit| u64::from(entry.returns) > limit) {
-            self.fall(entry, Reason::DeliveryLimit);
-            return;
-        }
-        let lane = self.ready.lane_of(priority_of(&entry.message.as_ref()));
-        self.ready.put_back(lane, entry);
-        self.shorten(limits::JOB_STEPS_PER_TURN);
-    }
-
-    fn take_back(&mut self, slot: u32) -> Option<Entry> {
-        let entry = self.unsettled.remove(slot)?;
-        if let Some(consumer) = entry.consumer {
-            self.consumers.settled(consumer);
-        }
-        Some(Entry {
-            position: entry.position,
-            lsn: entry.lsn,
-            expires: entry.expires,
-            returns: entry.returns,
-            redelivered: false,
-            // One without has fallen: nobody knows its slot but those who wait to be rid of it.
-            message: entry.message?,
         })
     }
 
@@ -506,13 +457,17 @@ impl Queue {
     ) {
         let holder = self.holder(index);
         let slot = (holder.is_some() || lsn.is_some()).then(|| {
+            let message = match lsn.is_some() && sink.is_memory_short() {
+                true => self.logged(&incoming.message),
+                false => Out::Here(incoming.stored()),
+            };
             self.unsettled.insert(UnsettledEntry {
                 position,
                 lsn,
                 expires,
                 returns: 0,
                 consumer: holder,
-                message: Some(incoming.stored()),
+                message,
             })
         });
         if slot.is_none() {
@@ -525,9 +480,12 @@ impl Queue {
     fn deliver_entry(&mut self, index: usize, entry: Entry, sink: &mut impl Sink) {
         let holder = self.holder(index);
         let (message, redelivered) = (entry.message.clone(), entry.redelivered);
-        let told = self.told(&message.as_ref(), entry.returns);
+        let (position, told) = (entry.position, self.told(&message.as_ref(), entry.returns));
         let holds = holder.is_some() || entry.lsn.is_some();
-        let slot = self.hand_out(entry, holder, holds);
+        let slot = holds.then(|| self.hand_out(entry, holder, sink.is_memory_short()));
+        if slot.is_none() {
+            self.forget_key(position);
+        }
         let mut message = message.as_ref();
         if let Some(properties) = &told {
             message.properties = properties;
@@ -536,24 +494,32 @@ impl Queue {
         self.consumers.served(index);
     }
 
-    /// A message goes out; its slot, if it is to be settled.
+    /// A message goes out that is to be settled; its slot.
     fn hand_out(
         &mut self,
         entry: Entry,
         consumer: Option<ConsumerHandle>,
-        holds: bool,
-    ) -> Option<u32> {
-        if !holds {
-            self.forget_key(entry.position);
-            return None;
-        }
-        Some(self.unsettled.insert(UnsettledEntry {
+        is_memory_short: bool,
+    ) -> u32 {
+        let message = match entry.lsn.is_some() && is_memory_short {
+            true => self.logged(&entry.message.as_ref()),
+            false => Out::Here(entry.message),
+        };
+        self.unsettled.insert(UnsettledEntry {
             position: entry.position,
             lsn: entry.lsn,
             expires: entry.expires,
             returns: entry.returns,
             consumer,
-            message: Some(entry.message),
+            message,
+        })
+    }
+
+    /// A message that is out and that only the log keeps.
+    fn logged(&self, message: &MessageRef<'_>) -> Out {
+        Out::Logged(Some(Away {
+            lane: self.ready.lane_for(message),
+            body_len: message.body_len() as u32,
         }))
     }
 

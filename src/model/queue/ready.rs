@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lane::{Entry, Lane, NEVER, Removed};
+use super::message::priority_of;
 use super::pages::Paged;
-use crate::base::{Lsn, StoredMessage};
+use crate::base::{Lsn, MessageRef, StoredMessage};
 
 /// The lanes.
 #[derive(Default)]
@@ -26,7 +27,7 @@ pub(super) struct Ready {
     body_bytes: u64,
     /// Expiry, position and lane of messages that go before one in front of them.
     early: BTreeSet<(u64, u64, u8)>,
-    /// How often messages in the pages came back, as a clean stop has told.
+    /// How often messages that only the log has came back.
     returns: BTreeMap<u64, u32>,
 }
 
@@ -60,8 +61,12 @@ impl Ready {
         }
     }
 
-    pub(super) fn has_priorities(&self) -> bool {
-        self.higher.is_some()
+    /// The lane of a message, which isn't looked at where there is only one.
+    pub(super) fn lane_for(&self, message: &MessageRef<'_>) -> u8 {
+        match &self.higher {
+            None => 0,
+            Some(_) => self.lane_of(priority_of(message)),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -160,6 +165,17 @@ impl Ready {
         self.came(lane, body_len);
     }
 
+    /// A message that was taken before goes back to its place, and stays in the log.
+    pub(super) fn put_back_paged(&mut self, lane: u8, paged: Paged, returns: u32, body_len: u64) {
+        if paged.expires != NEVER {
+            self.early.insert((paged.expires, paged.position, lane));
+        }
+        self.returns.insert(paged.position, returns);
+        self.lane_mut(lane).put_back_paged(paged);
+        self.paged += 1;
+        self.came(lane, body_len);
+    }
+
     /// The first message, if it is in memory.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let lane = self.front();
@@ -194,7 +210,7 @@ impl Ready {
         Some(removed)
     }
 
-    /// The first page of a lane came from the log, if that is the one.
+    /// The first that only the log has of a lane came from there, if that is the one.
     pub(super) fn page_in(
         &mut self,
         lane: u8,
@@ -202,7 +218,7 @@ impl Ready {
         lsn: Lsn,
         message: impl FnOnce() -> StoredMessage,
     ) -> bool {
-        let front = self.lane(lane).pages().front();
+        let front = self.lane(lane).first_paged();
         let is_it = front.is_some_and(|front| front.position == position && front.lsn == lsn);
         if is_it {
             let (returns, message) = (self.take_returns(position), message());
@@ -213,10 +229,10 @@ impl Ready {
         is_it
     }
 
-    /// The first message is in the pages and can't be had.
-    pub(super) fn drop_page(&mut self) {
+    /// The first that only the log has can't be had.
+    pub(super) fn drop_paged(&mut self) {
         let lane = self.front();
-        if let Some(paged) = self.lane_mut(lane).drop_page() {
+        if let Some(paged) = self.lane_mut(lane).drop_paged() {
             self.removed(lane, &Removed::Paged(paged));
         }
     }
@@ -247,7 +263,7 @@ impl Ready {
         self.lanes().flat_map(|lane| {
             let entries = lane.entries();
             let logged = entries.filter(|entry| entry.redelivered && entry.lsn.is_some());
-            let paged = lane.pages().iter().filter(|paged| paged.redelivered);
+            let paged = lane.paged().filter(|paged| paged.redelivered);
             logged
                 .map(|entry| (entry.position, entry.returns))
                 .chain(paged.map(|paged| (paged.position, self.returns_of(paged.position))))

@@ -34,11 +34,16 @@ struct Collector {
     hungry: Vec<u32>,
     surrendered: Vec<(u32, u32)>,
     now_ms: u64,
+    is_memory_short: bool,
 }
 
 impl Sink for Collector {
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn is_memory_short(&self) -> bool {
+        self.is_memory_short
     }
 
     fn has_room(&mut self, consumer: &Consumer) -> bool {
@@ -88,21 +93,40 @@ fn consumer(number: u32, prefetch: u32) -> Consumer {
 }
 
 fn publish(queue: &mut Queue, number: u32, sink: &mut Collector) {
+    publish_kept(queue, number, Keep::default(), sink);
+}
+
+fn publish_kept(queue: &mut Queue, number: u32, keep: Keep, sink: &mut Collector) {
     let body = number.to_le_bytes();
-    let message = MessageRef {
+    queue.publish(&mut Incoming::new(message(&body)), keep, sink);
+}
+
+fn message(body: &[u8]) -> MessageRef<'_> {
+    MessageRef {
         exchange: b"",
         routing_key: b"q",
         properties: &[0, 0],
-        body: &body,
+        body,
         large_body: &[],
         persistent: false,
-    };
-    queue.publish(&mut Incoming::new(message), Keep::default(), sink);
+    }
+}
+
+/// The log has each message under its own number; what the queue waits for comes from there.
+fn page_in(queue: &mut Queue, sink: &mut Collector) {
+    while queue.is_starved() {
+        let front = queue.front_page().expect("one waits in the log");
+        let number = front.lsn.0 as u32;
+        let stored = || StoredMessage::new(&message(&number.to_le_bytes()));
+        assert!(queue.page_in(front.position, front.lsn, 0, stored));
+        queue.pump(sink);
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Publish,
+    Publish { logged: bool },
+    ShortOfMemory { is_it: bool },
     Consume { prefetch: u32 },
     Cancel { which: usize },
     Settle { which: usize },
@@ -116,7 +140,8 @@ enum Operation {
 fn operation() -> impl Strategy<Value = Operation> {
     let which = 0usize..64;
     prop_oneof![
-        8 => Just(Operation::Publish),
+        8 => any::<bool>().prop_map(|logged| Operation::Publish { logged }),
+        1 => any::<bool>().prop_map(|is_it| Operation::ShortOfMemory { is_it }),
         2 => (0u32..4).prop_map(|prefetch| Operation::Consume { prefetch }),
         1 => which.clone().prop_map(|which| Operation::Cancel { which }),
         4 => which.clone().prop_map(|which| Operation::Settle { which }),
@@ -190,11 +215,13 @@ proptest! {
         let (mut published, mut consumers) = (0, 0);
         for operation in operations {
             match operation {
-                Operation::Publish => {
+                Operation::Publish { logged } => {
                     published += 1;
                     model.ready.insert(published, false);
-                    publish(&mut queue, published, &mut sink);
+                    let lsn = if logged { Lsn(u64::from(published)) } else { Lsn::NONE };
+                    publish_kept(&mut queue, published, Keep { lsn, paged: false }, &mut sink);
                 }
+                Operation::ShortOfMemory { is_it } => sink.is_memory_short = is_it,
                 Operation::Consume { prefetch } => {
                     consumers += 1;
                     model.consumers.insert(consumers, prefetch);
@@ -221,7 +248,7 @@ proptest! {
                     queue.pump(&mut sink);
                 }
                 Operation::Get => {
-                    let taken = queue.get(false, 0);
+                    let taken = queue.get(false, 0, sink.is_memory_short);
                     let expected = model.ready.pop_first();
                     prop_assert_eq!(taken.is_some(), expected.is_some());
                     if let (Some(taken), Some((number, redelivered))) = (taken, expected) {
@@ -246,12 +273,49 @@ proptest! {
                     model.ready.clear();
                 }
             }
+            page_in(&mut queue, &mut sink);
             model.delivered(&mut sink);
             prop_assert_eq!(queue.ready_count(), model.ready.len());
             prop_assert_eq!(queue.unsettled_count(), model.out.len());
             prop_assert_eq!(queue.consumer_count(), model.consumers.len());
         }
     }
+}
+
+#[test]
+fn what_the_log_has_takes_no_memory_while_it_is_out_and_memory_is_short() {
+    let (mut queue, mut sink) = (Queue::default(), Collector::default());
+    let logged = |number: u32| Keep {
+        lsn: Lsn(u64::from(number)),
+        paged: false,
+    };
+    publish_kept(&mut queue, 1, logged(1), &mut sink);
+    let (ready, out) = queue.resident_bytes();
+    assert!(ready > 0 && out == 0);
+    sink.is_memory_short = true;
+    queue.consume(consumer(1, 0), &mut sink);
+    publish_kept(&mut queue, 2, logged(2), &mut sink);
+    assert_eq!((sink.seen.len(), queue.resident_bytes()), (2, (0, 0)));
+    publish(&mut queue, 3, &mut sink);
+    assert_eq!(
+        queue.resident_bytes(),
+        (0, ready),
+        "nobody else has the third"
+    );
+    queue.cancel((SESSION, 1));
+    for seen in sink.seen.iter().rev() {
+        queue.requeue(seen.slot.expect("it is to be acknowledged"));
+    }
+    assert_eq!(
+        (queue.resident_bytes(), queue.ready_count()),
+        ((ready, 0), 3)
+    );
+    let redelivered: Vec<_> = queue.redelivered().collect();
+    assert_eq!(
+        redelivered,
+        [(0, 1), (1, 1)],
+        "with how often they came back"
+    );
 }
 
 #[test]
@@ -314,7 +378,7 @@ fn rubbish_is_dropped_a_few_at_a_time() {
     for number in 0..5 {
         publish(&mut queue, number, &mut sink);
     }
-    queue.get(false, 0);
+    queue.get(false, 0, false);
     let mut rubbish = queue.into_rubbish();
     assert_eq!(rubbish.ready_count(), 4);
     assert!(!rubbish.drop_some(4, |_| {}));

@@ -1,5 +1,6 @@
 //! Deliveries that are out: each has a slot, which the session gives back when it is settled. Slots
-//! are reused, so one delivery that is never settled costs its own size and no more.
+//! are reused, so one delivery that is never settled costs its own size and no more; and not even that of its
+//! message, where memory is short and the log has it.
 
 use slab::Slab;
 
@@ -19,14 +20,43 @@ pub(super) struct UnsettledEntry {
     /// Who holds it; none if it was taken by `basic.get`, or is on its way to a consumer that doesn't
     /// acknowledge.
     pub(super) consumer: Option<ConsumerHandle>,
-    /// The message; none if it won't go back: it has fallen, and stays here until it is safe elsewhere.
-    pub(super) message: Option<StoredMessage>,
+    pub(super) message: Out,
+}
+
+/// The message of a delivery that is out.
+pub(super) enum Out {
+    /// In memory.
+    Here(StoredMessage),
+    /// In the log only. None: it won't go back; it has fallen, and stays among those that are out until it is safe
+    /// elsewhere.
+    Logged(Option<Away>),
+}
+
+/// What must be known of a message to put it back unread.
+pub(super) struct Away {
+    pub(super) lane: u8,
+    pub(super) body_len: u32,
+}
+
+// Two variants fit into the room of a message, three don't, and each delivery is moved there and back.
+const _: () = assert!(size_of::<Out>() == size_of::<StoredMessage>());
+
+impl Out {
+    /// Bytes of memory that it takes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Here(message) => message.size(),
+            Self::Logged(_) => 0,
+        }
+    }
 }
 
 /// All deliveries of a queue that are out.
 #[derive(Default)]
 pub(super) struct Unsettled {
     entries: Slab<UnsettledEntry>,
+    /// Bytes of the messages in memory.
+    bytes: usize,
 }
 
 impl Unsettled {
@@ -34,7 +64,13 @@ impl Unsettled {
         self.entries.len()
     }
 
+    /// Bytes of the messages in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn insert(&mut self, entry: UnsettledEntry) -> u32 {
+        self.bytes += entry.message.size();
         self.entries.insert(entry) as u32
     }
 
@@ -68,10 +104,11 @@ impl Unsettled {
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<UnsettledEntry> {
-        let entry = self.entries.try_remove(slot as usize);
+        let entry = self.entries.try_remove(slot as usize)?;
+        self.bytes -= entry.message.size();
         if self.entries.is_empty() && self.entries.capacity() > 4096 {
             self.entries = Slab::new();
         }
-        entry
+        Some(entry)
     }
 }

@@ -140,6 +140,8 @@ const RUN_LEN: usize = 40;
 const RIDE: Duration = Duration::from_millis(100);
 /// or when it has grown to so many bytes.
 const RIDE_BYTES: usize = 64 * 1024;
+/// Messages that may gather without more memory than an idle core keeps.
+const PENDING_KEPT: usize = 1024;
 
 impl Journal {
     /// Goes on with a log. `seed`: drawn at random and kept secret; `garbage_bytes`: how much of it may be
@@ -415,6 +417,10 @@ impl Journal {
     /// Fills a buffer of the size that [`Journal::next_commit`] has asked for.
     pub(super) fn commit(&mut self, buffer: &mut [u8], now: Time) -> Option<Placed> {
         let room = self.room.take()?;
+        if self.pending.is_empty() {
+            // No message has come for a while: what a flood of them took goes back.
+            self.pending.shrink_to(PENDING_KEPT);
+        }
         let mut left = room.records_in(buffer.len()) - self.notes_len();
         let first_lsn = self.first_pending;
         let mut writer = self.log.begin(&room, first_lsn, buffer);

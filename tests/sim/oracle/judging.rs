@@ -242,6 +242,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// Messages that may be in queues, and bytes of the largest body that was ever published.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let records = self.queues.iter().flat_map(|queue| queue.records.values());
+        let gone = |record: &&Record| matches!(record.gone, Gone::Settled | Gone::ForEver);
+        let count = records.filter(|record| !gone(record)).count();
+        let bodies = self.messages.iter().map(|message| message.len);
+        (count, bodies.max().unwrap_or(0))
+    }
+
     /// Everything was drained: nothing that must be somewhere is left.
     pub(crate) fn all_drained(&self) -> Verdict {
         for (number, queue) in self.queues.iter().enumerate() {

@@ -1,0 +1,53 @@
+//! How much of its messages a core keeps in memory: what comes beyond that stays in its log only, be it ready or
+//! out with consumers.
+
+/// Bytes of messages in memory, of all queues.
+pub(super) struct Memory {
+    ready: usize,
+    out: usize,
+    max: usize,
+}
+
+impl Memory {
+    /// Nothing yet; `max` bytes may be.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            ready: 0,
+            out: 0,
+            max,
+        }
+    }
+
+    /// A queue has so much, ready and out.
+    pub(super) fn came(&mut self, (ready, out): (usize, usize)) {
+        self.ready += ready;
+        self.out += out;
+    }
+
+    /// A queue had so much, and hasn't any more.
+    pub(super) fn gone(&mut self, (ready, out): (usize, usize)) {
+        self.ready -= ready;
+        self.out -= out;
+    }
+
+    /// Whether what comes is to go to the log.
+    pub(super) fn is_full(&self) -> bool {
+        self.ready + self.out > self.max
+    }
+
+    /// Bytes that may still come from the log.
+    pub(super) fn room(&self) -> usize {
+        self.max.saturating_sub(self.ready + self.out)
+    }
+
+    /// Whether what waits takes up much, so that publishers should wait for its drain.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.ready > self.max / 4
+    }
+
+    /// Whether what the log has isn't kept while it is out: consumers that acknowledge late leave half of the room
+    /// to what waits.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_full() || self.out > self.max / 2
+    }
+}
