@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use amq_protocol::protocol::tx;
+use amq_protocol::protocol::{exchange, tx};
 
 use super::*;
+use crate::amqp::properties::{self, Properties};
+use crate::amqp::table::TableWriter;
 use crate::base::{SessionId, limits};
 use crate::mail::ToHost;
 
@@ -27,6 +29,36 @@ fn body(number: u32) -> [u8; 4] {
 fn select_confirms() -> AMQPClass {
     let select = confirm::AMQPMethod::Select(confirm::Select::default());
     AMQPClass::Confirm(select)
+}
+
+fn deduplicating(name: &str) -> AMQPClass {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-cache-size".into(), AMQPValue::LongInt(1_000));
+    AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange::Declare {
+        exchange: name.into(),
+        kind: "x-message-deduplication".into(),
+        arguments,
+        ..exchange::Declare::default()
+    }))
+}
+
+/// The numbers of the messages that came back.
+fn returns(frames: &[AMQPFrame]) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut is_return = false;
+    for frame in frames {
+        match frame {
+            AMQPFrame::Method(_, class) => {
+                is_return = matches!(class, AMQPClass::Basic(basic::AMQPMethod::Return(_)));
+            }
+            AMQPFrame::Body(_, bytes) if is_return => {
+                let four = bytes.first_chunk().expect("bodies here have four bytes");
+                found.push(u32::from_le_bytes(*four));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 fn qos(prefetch_count: u16, global: bool) -> AMQPClass {
@@ -90,6 +122,24 @@ impl World {
         for number in numbers {
             self.publish(client, queue, &body(number));
         }
+    }
+
+    /// The client publishes a mandatory message that exchanges know again: its number.
+    fn publish_known(&mut self, client: usize, exchange: &str, number: u32) {
+        let publish = basic::Publish {
+            exchange: exchange.into(),
+            mandatory: true,
+            ..basic::Publish::default()
+        };
+        let headers = TableWriter::new().long("x-deduplication-header", i64::from(number));
+        let none = Properties::from_validated(&[0, 0]);
+        let properties = properties::with_headers(none, headers.as_table());
+        let mut bytes = Vec::new();
+        let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
+        method::encode(&mut bytes, 1, &class);
+        content::write_header(&mut bytes, 1, 4, &properties);
+        content::write_body(&mut bytes, 1, &body(number), 4088);
+        self.say(client, &bytes);
     }
 
     /// The numbers of the messages that the client got.
@@ -401,6 +451,45 @@ fn replies_find_a_requester_that_has_moved() {
     world.publish(server, reply_to.as_str(), &body(99));
     world.run();
     assert_eq!(deliveries(&world.heard(requester)), [(99, 4, false)]);
+}
+
+#[test]
+fn a_mandatory_message_that_turns_out_to_lead_nowhere_comes_back_to_a_publisher_that_has_moved() {
+    for seed in 0..60 {
+        let mut world = restless(4, seed);
+        let [first, second, publisher] = [1, 2, 0].map(|core| world.client(core));
+        for (client, name) in [(first, "first"), (second, "second")] {
+            world.call(client, &deduplicating(name));
+        }
+        world.run();
+        let to_second = exchange::AMQPMethod::Bind(exchange::Bind {
+            destination: "second".into(),
+            source: "first".into(),
+            ..exchange::Bind::default()
+        });
+        let to_queue = queue::AMQPMethod::Bind(queue::Bind {
+            queue: "q".into(),
+            exchange: "second".into(),
+            ..queue::Bind::default()
+        });
+        world.call(second, &AMQPClass::Exchange(to_second));
+        world.call(second, &declare("q"));
+        world.call(second, &AMQPClass::Queue(to_queue));
+        world.run();
+        let numbers = 0..3 * FEW;
+        for number in numbers.clone() {
+            world.publish_known(second, "second", number);
+        }
+        world.run();
+        for number in numbers.clone() {
+            world.publish_known(publisher, "first", number);
+        }
+        world.run();
+        assert_eq!(world.core_of(publisher), 1, "seed {seed}");
+        let returned = returns(&world.heard(publisher));
+        assert_eq!(returned, numbers.collect::<Vec<_>>(), "seed {seed}");
+        world.cut_all_and_check_nothing_is_left();
+    }
 }
 
 #[test]
