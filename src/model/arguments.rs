@@ -445,27 +445,44 @@ fn name_of(arguments: &Arguments, argument: &'static str) -> Result<Option<Name>
 pub struct ConsumerArguments {
     /// `x-priority`: consumers of lower priority get what it can't take.
     pub priority: i64,
+    /// `x-consumer-timeout`, in milliseconds: counts before whatever is said of the queue; 0 is none.
+    pub timeout_ms: Option<u64>,
 }
 
 impl ConsumerArguments {
     /// Reads what there is; arguments that nobody knows are ignored.
     ///
     /// # Errors
-    /// A priority that is no whole number, `x-cancel-on-ha-failover` that is no boolean.
+    /// A priority that is no whole number, `x-cancel-on-ha-failover` that is no boolean, a timeout that is no
+    /// whole number from 0 up.
     pub fn parse(table: Table<'_>) -> Result<Self, ArgumentFault> {
         const PRIORITY: &str = "x-priority";
-        let given = table.get(PRIORITY).map(integer).transpose();
-        let given = given.map_err(|reason| ArgumentFault::value(PRIORITY, reason))?;
-        let priority = given.unwrap_or(0);
+        let number = |name, read: fn(Value<'_>) -> Result<i64, String>| {
+            let given = table.get(name).map(read).transpose();
+            given.map_err(|reason| ArgumentFault::value(name, reason))
+        };
+        let priority = number(PRIORITY, integer)?.unwrap_or(0);
         // Mirrors are no more; a consumer that asks to be told of their end is told nothing, and may ask.
         const CANCEL_ON_FAILOVER: &str = "x-cancel-on-ha-failover";
-        match table.get(CANCEL_ON_FAILOVER) {
-            None | Some(Value::Bool(_)) => Ok(Self { priority }),
-            Some(value) => Err(ArgumentFault::value(
+        if let Some(value) = table.get(CANCEL_ON_FAILOVER)
+            && !matches!(value, Value::Bool(_))
+        {
+            return Err(ArgumentFault::value(
                 CANCEL_ON_FAILOVER,
                 unacceptable(value),
-            )),
+            ));
         }
+        let timeout_ms = number(CONSUMER_TIMEOUT, not_negative)?;
+        Ok(Self {
+            priority,
+            timeout_ms: timeout_ms.map(|ms| (ms as u64).min(limits::CONSUMER_TIMEOUT_MS_MAX)),
+        })
+    }
+
+    /// How long the consumer may keep a delivery, if it says so itself; none inside: as long as it likes.
+    pub fn timeout(&self) -> Option<Option<Duration>> {
+        let timeout = |ms| (ms > 0).then(|| Duration::from_millis(ms));
+        self.timeout_ms.map(timeout)
     }
 }
 

@@ -11,7 +11,7 @@ type Recognize = fn(&Difference, &[Step]) -> bool;
 /// Evened out before anything is compared, in `describe`. What AMQP leaves open isn't in the list: see the README.
 const NORMALIZED: [&str; 4] = ["access-kind", "line-breaks", "table-order", "x-last-death"];
 
-const ALLOWED: [(&str, Recognize); 13] = [
+const ALLOWED: [(&str, Recognize); 14] = [
     ("bcc-of-dead-letters", |difference, steps| {
         let has_bcc = steps.iter().any(|step| has_field(step, "h.BCC"));
         let buries = steps
@@ -29,6 +29,10 @@ const ALLOWED: [(&str, Recognize); 13] = [
     ("consumer-timeout-compared", |difference, _| {
         difference.leveret_says("inequivalent arg 'x-consumer-timeout'")
             && difference.reference_says("queue.declare-ok")
+    }),
+    ("consumer-timeout-of-consumers", |difference, _| {
+        difference.leveret_says("invalid arg 'x-consumer-timeout'")
+            && difference.reference_says("basic.consume-ok")
     }),
     ("delivery-limit-on-classic", |difference, _| {
         difference.reference_says("invalid arg 'x-delivery-limit'")
