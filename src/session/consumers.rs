@@ -19,8 +19,8 @@ use crate::amqp::table::Table;
 use crate::base::{CoreId, Name, QueueId, limits};
 use crate::mail::{Consume, ToShard};
 use crate::model::arguments::ConsumerArguments;
-use crate::model::decide::{DIRECT_REPLY_TO, Request};
-use crate::model::name_rules::strip_cr_lf;
+use crate::model::decide::Request;
+use crate::model::name_rules::{DIRECT_REPLY_TO, strip_cr_lf};
 
 /// The consumers of a channel.
 pub(super) struct Consumers {

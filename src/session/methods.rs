@@ -300,7 +300,7 @@ impl Channel {
         if declare.passive {
             // An empty name asks for a queue of no name here, not for the last one.
             let name = Name::from(declare.queue.as_str());
-            if name.as_str() == decide::DIRECT_REPLY_TO {
+            if name.as_str() == name_rules::DIRECT_REPLY_TO {
                 if !declare.nowait {
                     self.send_declare_ok(&name, 0, 0, connection);
                 }

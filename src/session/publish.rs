@@ -13,8 +13,8 @@ use crate::amqp::properties::{self, Properties};
 use crate::base::bytes::same;
 use crate::base::{ExchangeId, MessageRef, limits};
 use crate::mail::{Addressees, Publisher};
-use crate::model::decide::DIRECT_REPLY_TO;
 use crate::model::expiration::expiration_ms;
+use crate::model::name_rules::DIRECT_REPLY_TO;
 use crate::model::{Topology, sender_selected};
 
 const CLASS_BASIC: u16 = 60;
