@@ -240,6 +240,8 @@ const KNOWN: [Known; 28] = [
 
 /// The argument that says how long a consumer may keep a delivery.
 pub const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
+/// The argument that has a queue take no message twice, and the policies' key.
+pub const DEDUPLICATES: &str = "x-message-deduplication";
 const QUEUE_TYPE: &str = "x-queue-type";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
@@ -313,7 +315,7 @@ impl QueueArguments {
             },
             consumer_timeout_ms: number(CONSUMER_TIMEOUT)
                 .map(|ms| ms.min(limits::CONSUMER_TIMEOUT_MS_MAX)),
-            deduplicates: is("x-message-deduplication", Value::Bool(true)),
+            deduplicates: is(DEDUPLICATES, Value::Bool(true)),
             unsupported,
         })
     }

@@ -26,12 +26,13 @@ use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{ExchangeId, MessageRef, QueueId, SessionId, StoredMessage, limits};
 use crate::mail::{News, Publish, Publisher, ToSession};
+use crate::model::Topology;
+use crate::model::arguments::Arguments;
 use crate::model::deduplication::Key;
 use crate::model::exchange::deduplicating::{Cache, Note};
 use crate::model::exchange::own_queue;
 use crate::model::queue::Queue;
 use crate::model::topology::Origin;
-use crate::model::{QueueDefinition, Topology};
 
 /// What is known of messages that pass.
 #[derive(Default)]
@@ -139,14 +140,24 @@ impl Deduplication {
 
 impl Shard {
     /// The queue that an exchange of this core has for itself.
-    pub(super) fn queue_of_exchange(&mut self, id: QueueId, definition: &QueueDefinition) -> Queue {
-        match Cache::declared(&definition.arguments) {
+    pub(super) fn queue_of_exchange(&mut self, id: QueueId, arguments: &Arguments) -> Queue {
+        match Cache::declared(arguments) {
             Some(cache) => {
                 self.deduplication.caches.insert(id, cache);
                 Queue::noting(cache.size)
             }
             None => Queue::delaying(),
         }
+    }
+
+    /// Policies have changed, and with them what an exchange of this core is to remember. Whether how much.
+    pub(super) fn cache_changed(&mut self, id: QueueId, arguments: &Arguments) -> bool {
+        let (Some(cache), Some(owned)) = (Cache::declared(arguments), find(&mut self.queues, id))
+        else {
+            return false;
+        };
+        self.deduplication.caches.insert(id, cache);
+        owned.queue.set_notes_max(cache.size)
     }
 
     /// A message has come to exchanges that compare it with others. Whether its publisher should wait before

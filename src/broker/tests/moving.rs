@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use amq_protocol::protocol::{exchange, tx};
+use amq_protocol::protocol::tx;
 
 use super::*;
-use crate::amqp::properties::{self, Properties};
-use crate::amqp::table::TableWriter;
 use crate::base::{SessionId, limits};
 use crate::mail::ToHost;
 
@@ -29,17 +27,6 @@ fn body(number: u32) -> [u8; 4] {
 fn select_confirms() -> AMQPClass {
     let select = confirm::AMQPMethod::Select(confirm::Select::default());
     AMQPClass::Confirm(select)
-}
-
-fn deduplicating(name: &str) -> AMQPClass {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-cache-size".into(), AMQPValue::LongInt(1_000));
-    AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange::Declare {
-        exchange: name.into(),
-        kind: "x-message-deduplication".into(),
-        arguments,
-        ..exchange::Declare::default()
-    }))
 }
 
 /// The numbers of the messages that came back.
@@ -122,24 +109,6 @@ impl World {
         for number in numbers {
             self.publish(client, queue, &body(number));
         }
-    }
-
-    /// The client publishes a mandatory message that exchanges know again: its number.
-    fn publish_known(&mut self, client: usize, exchange: &str, number: u32) {
-        let publish = basic::Publish {
-            exchange: exchange.into(),
-            mandatory: true,
-            ..basic::Publish::default()
-        };
-        let headers = TableWriter::new().long("x-deduplication-header", i64::from(number));
-        let none = Properties::from_validated(&[0, 0]);
-        let properties = properties::with_headers(none, headers.as_table());
-        let mut bytes = Vec::new();
-        let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
-        method::encode(&mut bytes, 1, &class);
-        content::write_header(&mut bytes, 1, 4, &properties);
-        content::write_body(&mut bytes, 1, &body(number), 4088);
-        self.say(client, &bytes);
     }
 
     /// The numbers of the messages that the client got.
@@ -459,7 +428,7 @@ fn a_mandatory_message_that_turns_out_to_lead_nowhere_comes_back_to_a_publisher_
         let mut world = restless(4, seed);
         let [first, second, publisher] = [1, 2, 0].map(|core| world.client(core));
         for (client, name) in [(first, "first"), (second, "second")] {
-            world.call(client, &deduplicating(name));
+            world.call(client, &deduplicating_exchange(name));
         }
         world.run();
         let to_second = exchange::AMQPMethod::Bind(exchange::Bind {
@@ -477,14 +446,17 @@ fn a_mandatory_message_that_turns_out_to_lead_nowhere_comes_back_to_a_publisher_
         world.call(second, &AMQPClass::Queue(to_queue));
         world.run();
         let numbers = 0..3 * FEW;
-        for number in numbers.clone() {
-            world.publish_known(second, "second", number);
+        for (client, exchange) in [(second, "second"), (publisher, "first")] {
+            for number in numbers.clone() {
+                let publish = basic::Publish {
+                    exchange: exchange.into(),
+                    mandatory: true,
+                    ..basic::Publish::default()
+                };
+                world.publish_known(client, publish, number);
+            }
+            world.run();
         }
-        world.run();
-        for number in numbers.clone() {
-            world.publish_known(publisher, "first", number);
-        }
-        world.run();
         assert_eq!(world.core_of(publisher), 1, "seed {seed}");
         let returned = returns(&world.heard(publisher));
         assert_eq!(returned, numbers.collect::<Vec<_>>(), "seed {seed}");
