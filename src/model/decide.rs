@@ -393,6 +393,7 @@ fn check_new_queue(
         )));
     }
     let property = match (definition.exclusive, definition.durable) {
+        _ if definition.auto_delete => "auto-delete",
         (Some(_), _) => "exclusive-owner",
         (None, false) => "non-durable",
         (None, true) => return Ok(()),
@@ -1114,7 +1115,7 @@ mod tests {
     }
 
     #[test]
-    fn quorum_queues_must_be_named_durable_and_shared() {
+    fn quorum_queues_must_be_named_durable_and_shared_and_must_stay() {
         let mut catalog = Catalog::new();
         let quorum = |name: &str| {
             let typed = canonical(TableWriter::new().long_string("x-queue-type", "quorum"));
@@ -1139,6 +1140,10 @@ mod tests {
             (
                 with!(quorum("e"), DeclareQueue { exclusive: true }),
                 "PRECONDITION_FAILED - invalid property 'exclusive-owner' for queue 'e' in vhost '/'",
+            ),
+            (
+                with!(quorum("a"), DeclareQueue { auto_delete: true }),
+                "PRECONDITION_FAILED - invalid property 'auto-delete' for queue 'a' in vhost '/'",
             ),
         ];
         for (request, text) in cases {
