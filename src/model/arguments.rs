@@ -315,7 +315,9 @@ impl QueueArguments {
             },
             consumer_timeout_ms: number(CONSUMER_TIMEOUT)
                 .map(|ms| ms.min(limits::CONSUMER_TIMEOUT_MS_MAX)),
-            deduplicates: is(DEDUPLICATES, Value::Bool(true)),
+            // Frameworks that take arguments for texts unless told otherwise are understood by the plugin.
+            deduplicates: is(DEDUPLICATES, Value::Bool(true))
+                || is(DEDUPLICATES, Value::LongString(b"true")),
             unsupported,
         })
     }
@@ -608,6 +610,13 @@ mod tests {
         assert_eq!(parsed.max_priority, Some(255));
         assert!(parsed.single_active_consumer);
         assert_eq!(parsed.unsupported(), [""; 0]);
+        let deduplicates = |table| {
+            let parsed = QueueArguments::parse(&arguments(table)).expect("all fine");
+            parsed.deduplicates
+        };
+        let as_text = |text| TableWriter::new().long_string(DEDUPLICATES, text);
+        assert!(deduplicates(TableWriter::new().bool(DEDUPLICATES, true)));
+        assert!(deduplicates(as_text("true")) && !deduplicates(as_text("no")));
     }
 
     #[test]
