@@ -303,6 +303,31 @@ on_each_core_count! {
         }
     }
 
+    fn a_duplicate_that_its_alternate_knows_as_well_comes_back(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connections = broker.connections_spread::<3>();
+        let channel = connections[0].channel();
+        let (name, spare) = (broker.name("once"), broker.name("spare"));
+        declare(&connections[1].channel(), &spare, &[]);
+        declare(&connections[2].channel(), &name, &[("alternate-exchange", text(&spare))]);
+        let (queue, duplicates) = (bound_queue(&channel, &name), bound_queue(&channel, &spare));
+        channel.confirm_select();
+        for (number, body) in [(1, "1"), (2, "2")] {
+            publish_mandatory(&channel, &name, "a", body);
+            channel.confirmed(number..=number);
+        }
+        publish_mandatory(&channel, &name, "a", "3");
+        assert_eq!(channel.expect_message::<basic::Return>().text(), "3");
+        channel.confirmed(3..=3);
+        assert_eq!(channel.drain(&queue), ["1"]);
+        assert_eq!(channel.drain(&duplicates), ["2"]);
+        for name in [name, spare] {
+            channel.delete_exchange(&name);
+        }
+    }
+
     fn exchanges_may_be_bound_to_it_and_it_to_others(broker: &Broker) {
         if broker.is_reference() {
             return;
