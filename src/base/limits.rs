@@ -63,6 +63,8 @@ pub const CONSUMER_TIMEOUT_MS_MAX: u64 = 315_360_000_000;
 /// Notes that a channel keeps of when it was delivered what, for each timeout of its consumers: as many
 /// parts of the timeout are the most by which it is late, a second for half an hour.
 pub const CONSUMER_TIMEOUT_NOTES_MAX: u32 = 2048;
+/// Different times that the consumers of one channel may ask for themselves: each has its notes, 32 KiB at most.
+pub const OWN_CONSUMER_TIMEOUTS_MAX: usize = 64;
 /// Messages that a session exchanges with queues before it is asked whose they are: a move costs about as much
 /// as some hundred messages that cross, and few connections send as many by accident.
 pub const MOVE_MESSAGES_MIN: u32 = 4096;

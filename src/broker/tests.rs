@@ -8,7 +8,7 @@ mod policies;
 use std::collections::{BTreeMap, VecDeque};
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
-use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, queue};
+use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use proptest::prelude::*;
 
@@ -16,6 +16,8 @@ use super::*;
 use crate::amqp::content;
 use crate::amqp::frame::PROTOCOL_HEADER;
 use crate::amqp::method;
+use crate::amqp::properties::{self, Properties};
+use crate::amqp::table::TableWriter;
 use crate::model::Definitions;
 
 /// A client: what it has to say, and what it was told.
@@ -133,6 +135,19 @@ impl World {
         method::encode(&mut bytes, 1, &class);
         content::write_header(&mut bytes, 1, body.len() as u64, &[0, 0]);
         content::write_body(&mut bytes, 1, body, 4088);
+        self.say(client, &bytes);
+    }
+
+    /// Publishes a number, which is what the message is known again by.
+    fn publish_known(&mut self, client: usize, publish: basic::Publish, number: u32) {
+        let headers = TableWriter::new().long("x-deduplication-header", i64::from(number));
+        let none = Properties::from_validated(&[0, 0]);
+        let properties = properties::with_headers(none, headers.as_table());
+        let mut bytes = Vec::new();
+        let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
+        method::encode(&mut bytes, 1, &class);
+        content::write_header(&mut bytes, 1, 4, &properties);
+        content::write_body(&mut bytes, 1, &number.to_le_bytes(), 4088);
         self.say(client, &bytes);
     }
 
@@ -307,6 +322,18 @@ fn declare(name: &str) -> AMQPClass {
     AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
         queue: name.into(),
         ..queue::Declare::default()
+    }))
+}
+
+/// An exchange that knows 100 messages again.
+fn deduplicating_exchange(name: &str) -> AMQPClass {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-cache-size".into(), AMQPValue::LongInt(100));
+    AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange::Declare {
+        exchange: name.into(),
+        kind: "x-message-deduplication".into(),
+        arguments,
+        ..exchange::Declare::default()
     }))
 }
 

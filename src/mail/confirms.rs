@@ -46,6 +46,8 @@ pub enum News {
     Held,
     /// That is taken back.
     Released,
+    /// It has led nowhere. Told to a core only, which has passed it on for somebody else.
+    Nowhere,
 }
 
 /// One core's part.
@@ -105,6 +107,7 @@ impl Confirms {
             News::Refused => self.refused(number),
             News::Held => self.held(number),
             News::Released => self.released(number),
+            News::Nowhere => {}
         }
     }
 

@@ -240,6 +240,8 @@ const KNOWN: [Known; 28] = [
 
 /// The argument that says how long a consumer may keep a delivery.
 pub const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
+/// The argument that has a queue take no message twice, and the policies' key.
+pub const DEDUPLICATES: &str = "x-message-deduplication";
 const QUEUE_TYPE: &str = "x-queue-type";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
@@ -313,7 +315,9 @@ impl QueueArguments {
             },
             consumer_timeout_ms: number(CONSUMER_TIMEOUT)
                 .map(|ms| ms.min(limits::CONSUMER_TIMEOUT_MS_MAX)),
-            deduplicates: is("x-message-deduplication", Value::Bool(true)),
+            // Frameworks that take arguments for texts unless told otherwise are understood by the plugin.
+            deduplicates: is(DEDUPLICATES, Value::Bool(true))
+                || is(DEDUPLICATES, Value::LongString(b"true")),
             unsupported,
         })
     }
@@ -445,27 +449,44 @@ fn name_of(arguments: &Arguments, argument: &'static str) -> Result<Option<Name>
 pub struct ConsumerArguments {
     /// `x-priority`: consumers of lower priority get what it can't take.
     pub priority: i64,
+    /// `x-consumer-timeout`, in milliseconds: counts before whatever is said of the queue; 0 is none.
+    pub timeout_ms: Option<u64>,
 }
 
 impl ConsumerArguments {
     /// Reads what there is; arguments that nobody knows are ignored.
     ///
     /// # Errors
-    /// A priority that is no whole number, `x-cancel-on-ha-failover` that is no boolean.
+    /// A priority that is no whole number, `x-cancel-on-ha-failover` that is no boolean, a timeout that is no
+    /// whole number from 0 up.
     pub fn parse(table: Table<'_>) -> Result<Self, ArgumentFault> {
         const PRIORITY: &str = "x-priority";
-        let given = table.get(PRIORITY).map(integer).transpose();
-        let given = given.map_err(|reason| ArgumentFault::value(PRIORITY, reason))?;
-        let priority = given.unwrap_or(0);
+        let number = |name, read: fn(Value<'_>) -> Result<i64, String>| {
+            let given = table.get(name).map(read).transpose();
+            given.map_err(|reason| ArgumentFault::value(name, reason))
+        };
+        let priority = number(PRIORITY, integer)?.unwrap_or(0);
         // Mirrors are no more; a consumer that asks to be told of their end is told nothing, and may ask.
         const CANCEL_ON_FAILOVER: &str = "x-cancel-on-ha-failover";
-        match table.get(CANCEL_ON_FAILOVER) {
-            None | Some(Value::Bool(_)) => Ok(Self { priority }),
-            Some(value) => Err(ArgumentFault::value(
+        if let Some(value) = table.get(CANCEL_ON_FAILOVER)
+            && !matches!(value, Value::Bool(_))
+        {
+            return Err(ArgumentFault::value(
                 CANCEL_ON_FAILOVER,
                 unacceptable(value),
-            )),
+            ));
         }
+        let timeout_ms = number(CONSUMER_TIMEOUT, not_negative)?;
+        Ok(Self {
+            priority,
+            timeout_ms: timeout_ms.map(|ms| (ms as u64).min(limits::CONSUMER_TIMEOUT_MS_MAX)),
+        })
+    }
+
+    /// How long the consumer may keep a delivery, if it says so itself; none inside: as long as it likes.
+    pub fn timeout(&self) -> Option<Option<Duration>> {
+        let timeout = |ms| (ms > 0).then(|| Duration::from_millis(ms));
+        self.timeout_ms.map(timeout)
     }
 }
 
@@ -589,6 +610,13 @@ mod tests {
         assert_eq!(parsed.max_priority, Some(255));
         assert!(parsed.single_active_consumer);
         assert_eq!(parsed.unsupported(), [""; 0]);
+        let deduplicates = |table| {
+            let parsed = QueueArguments::parse(&arguments(table)).expect("all fine");
+            parsed.deduplicates
+        };
+        let as_text = |text| TableWriter::new().long_string(DEDUPLICATES, text);
+        assert!(deduplicates(TableWriter::new().bool(DEDUPLICATES, true)));
+        assert!(deduplicates(as_text("true")) && !deduplicates(as_text("no")));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::model::definition::{
 use crate::model::exchange;
 use crate::model::exchange::delayed::DELAYED_TYPE;
 use crate::model::exchange::own_queue;
-use crate::model::name_rules::{check_length, check_not_reserved, is_reserved, strip_cr_lf};
+use crate::model::name_rules::{
+    DIRECT_REPLY_TO, check_length, check_not_reserved, is_reserved, strip_cr_lf,
+};
 use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 
 /// What a session or the owner of a queue asks of the catalog.
@@ -136,10 +138,6 @@ pub enum Answer {
     /// The queue stays: it was declared again since the asker looked.
     Refused,
 }
-
-/// The queue name that stands for the replies to a channel's own requests
-/// (<https://www.rabbitmq.com/docs/direct-reply-to>).
-pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Names that nobody else has and nobody can guess, for queues that clients leave to the server to name.
 #[derive(Clone, Debug)]
@@ -395,6 +393,7 @@ fn check_new_queue(
         )));
     }
     let property = match (definition.exclusive, definition.durable) {
+        _ if definition.auto_delete => "auto-delete",
         (Some(_), _) => "exclusive-owner",
         (None, false) => "non-durable",
         (None, true) => return Ok(()),
@@ -1116,7 +1115,7 @@ mod tests {
     }
 
     #[test]
-    fn quorum_queues_must_be_named_durable_and_shared() {
+    fn quorum_queues_must_be_named_durable_and_shared_and_must_stay() {
         let mut catalog = Catalog::new();
         let quorum = |name: &str| {
             let typed = canonical(TableWriter::new().long_string("x-queue-type", "quorum"));
@@ -1141,6 +1140,10 @@ mod tests {
             (
                 with!(quorum("e"), DeclareQueue { exclusive: true }),
                 "PRECONDITION_FAILED - invalid property 'exclusive-owner' for queue 'e' in vhost '/'",
+            ),
+            (
+                with!(quorum("a"), DeclareQueue { auto_delete: true }),
+                "PRECONDITION_FAILED - invalid property 'auto-delete' for queue 'a' in vhost '/'",
             ),
         ];
         for (request, text) in cases {

@@ -9,6 +9,10 @@ use crate::base::name::SHORT_STRING_BYTES_MAX;
 /// declared again, passively or (exchanges) with the same properties.
 const RESERVED: &str = "amq.";
 
+/// The queue name that stands for the replies to a channel's own requests
+/// (<https://www.rabbitmq.com/docs/direct-reply-to>). The queues that they go to have names that begin so.
+pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
 /// The name without carriage returns and line feeds, which RabbitMQ takes out before anything else.
 pub fn strip_cr_lf(name: &Name) -> Name {
     if name.as_bytes().iter().any(|byte| is_cr_lf(*byte as char)) {

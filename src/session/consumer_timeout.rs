@@ -1,5 +1,6 @@
 //! Consumers that keep a delivery for too long: their channel is closed (`consumer_timeout`,
-//! `x-consumer-timeout`, the policies' `consumer-timeout`).
+//! `x-consumer-timeout`, the policies' `consumer-timeout`). What a consumer asks for itself counts before
+//! what holds for its queue, as in RabbitMQ 4.3 (`consumer_timeouts.md` there).
 //!
 //! Nothing is noted for a single delivery. Tags ascend, so it is enough to note at the end of a turn
 //! which tag was the last by then: when such a note has grown as old as the timeout, whatever waits up to
@@ -10,7 +11,7 @@
 //! the last tag by   10 s: 7   12 s: 40   12.5 s: 41        timeout 5 s, now 17.1 s: who has 8 to 40?
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -22,13 +23,26 @@ use crate::amqp::error::ChannelError;
 use crate::amqp::method::MethodId;
 use crate::base::{QueueId, Time, limits};
 
-/// The timeouts of the queues that a channel takes messages from, and how far they have been minded.
+/// The timeouts of a channel's consumers and of the queues that it takes messages from, and how far they have
+/// been minded.
 #[derive(Default)]
 pub(super) struct ConsumerTimeouts {
     of_queues: HashMap<QueueId, Duration>,
+    /// By the consumers' numbers, which are given away again when a consumer has gone; what it holds stays.
+    of_consumers: HashMap<u32, Vec<Own>>,
     /// One for each timeout that there is.
     watches: Vec<Watch>,
 }
+
+/// What the consumers of one number ask for themselves.
+struct Own {
+    /// It holds for deliveries with higher tags, up to the next one's.
+    after: u64,
+    timeout: OwnTimeout,
+}
+
+/// None: that of the queue holds. None inside: there is none.
+type OwnTimeout = Option<Option<Duration>>;
 
 /// Deliveries that share a timeout.
 struct Watch {
@@ -53,12 +67,50 @@ impl ConsumerTimeouts {
             Some(timeout) => self.of_queues.insert(queue, timeout),
             None => self.of_queues.remove(&queue),
         };
-        if before == timeout {
+        if before != timeout {
+            self.forget_unused();
+            self.watch(timeout);
+        }
+    }
+
+    /// A consumer comes that is called by that number, after the delivery with that tag. `first_tag`: none
+    /// below it waits.
+    fn begin_consumer(&mut self, number: u32, timeout: OwnTimeout, after: u64, first_tag: u64) {
+        if timeout.is_none() && !self.of_consumers.contains_key(&number) {
             return;
         }
-        let used = &self.of_queues;
-        self.watches
-            .retain(|watch| used.values().any(|timeout| *timeout == watch.timeout));
+        let owns = self.of_consumers.entry(number).or_default();
+        owns.push(Own { after, timeout });
+        let done = owns
+            .iter()
+            .skip(1)
+            .take_while(|next| next.after < first_tag);
+        let done = done.count();
+        owns.drain(..done);
+        if let [Own { timeout: None, .. }] = owns[..] {
+            self.of_consumers.remove(&number);
+        }
+        if done > 0 {
+            self.forget_unused();
+        }
+        self.watch(timeout.flatten());
+    }
+
+    /// Whether a consumer may ask for this as well.
+    fn has_room_for(&self, timeout: Duration) -> bool {
+        let mut watches = self.watches.iter();
+        self.watches.len() < limits::OWN_CONSUMER_TIMEOUTS_MAX
+            || watches.any(|watch| watch.timeout == timeout)
+    }
+
+    fn forget_unused(&mut self) {
+        let own = self.of_consumers.values().flatten();
+        let own = own.filter_map(|own| own.timeout.flatten());
+        let used: HashSet<_> = own.chain(self.of_queues.values().copied()).collect();
+        self.watches.retain(|watch| used.contains(&watch.timeout));
+    }
+
+    fn watch(&mut self, timeout: Option<Duration>) {
         if let Some(timeout) = timeout {
             let mut watches = self.watches.iter_mut();
             match watches.find(|watch| watch.timeout == timeout) {
@@ -84,15 +136,24 @@ impl ConsumerTimeouts {
 
     /// The timeout that has passed for a delivery, if one has.
     fn passed(&mut self, now: Time, unacked: &Unacked) -> Option<Duration> {
-        let of_queues = &self.of_queues;
+        let (of_queues, of_consumers) = (&self.of_queues, &self.of_consumers);
         let mut watches = self.watches.iter_mut();
         watches.find_map(|watch| {
             let timeout = watch.timeout;
             let mut due = unacked.between(watch.take_due(now)?);
-            let is_late = due.any(|delivery| of_queues.get(&delivery.queue) == Some(&timeout));
+            let is_late = due.any(|delivery| {
+                let owns = of_consumers.get(&delivery.consumer);
+                let own = owns.and_then(|owns| own_timeout(owns, delivery.tag));
+                own.unwrap_or_else(|| of_queues.get(&delivery.queue).copied()) == Some(timeout)
+            });
             is_late.then_some(timeout)
         })
     }
+}
+
+fn own_timeout(owns: &[Own], tag: u64) -> OwnTimeout {
+    let own = owns.iter().rev().find(|own| own.after < tag);
+    own.and_then(|own| own.timeout)
 }
 
 impl Watch {
@@ -159,14 +220,44 @@ impl Channel {
         context: &SessionContext<'_>,
     ) {
         let timeout = context.consumer_timeout(queue);
-        if timeout.is_none() && self.timeouts.is_none() {
-            return;
+        if timeout.is_some() || self.timeouts.is_some() {
+            self.timed(connection).set(queue, timeout);
         }
-        let timeouts = self.timeouts.get_or_insert_default();
-        timeouts.set(queue, timeout);
+    }
+
+    /// A consumer of that number asks for this, or for nothing.
+    pub(super) fn mind_own_timeout(
+        &mut self,
+        number: u32,
+        own: OwnTimeout,
+        connection: &mut Connection,
+    ) {
+        if own.is_some() || self.timeouts.is_some() {
+            let first_tag = self.unacked.first_tag().unwrap_or(u64::MAX);
+            let after = self.last_delivery_tag;
+            self.timed(connection)
+                .begin_consumer(number, own, after, first_tag);
+        }
+    }
+
+    /// Refuses a consumer that asks for yet another time.
+    pub(super) fn check_own_timeout(&self, own: OwnTimeout) -> Result<(), ChannelError> {
+        if let (Some(timeouts), Some(Some(own))) = (&self.timeouts, own)
+            && !timeouts.has_room_for(own)
+        {
+            let most = limits::OWN_CONSUMER_TIMEOUTS_MAX;
+            return Err(ChannelError::PreconditionFailed(format!(
+                "the consumers of a channel may have {most} different timeouts"
+            )));
+        }
+        Ok(())
+    }
+
+    fn timed(&mut self, connection: &mut Connection) -> &mut ConsumerTimeouts {
         if !connection.timed.contains(&self.number) {
             connection.timed.push(self.number);
         }
+        self.timeouts.get_or_insert_default()
     }
 }
 
@@ -275,36 +366,49 @@ mod tests {
         TIMEOUTS_MS[usize::from(number)].map(Duration::from_millis)
     }
 
+    /// Of a queue, to a consumer that is called by the queue's number as well.
     fn delivery(tag: u64, number: u8) -> Delivery {
         Delivery {
             tag,
             core: CoreId(0),
             queue: queue(number),
             slot: tag as u32,
-            consumer: 0,
+            consumer: u32::from(number),
         }
+    }
+
+    fn own_timeout() -> impl Strategy<Value = OwnTimeout> {
+        let own = prop::sample::select(&[0, 2_000, 60_000][..]);
+        prop::option::of(own.prop_map(|ms| (ms > 0).then(|| Duration::from_millis(ms))))
     }
 
     proptest! {
         /// Against a list of who has had what since when: never too early, and late by no more than a
-        /// small part of the timeout.
+        /// small part of the timeout. What a consumer has when it goes keeps its time, whoever has its number then.
         #[test]
-        fn a_delivery_times_out_when_its_queues_time_is_over(
-            steps in prop::collection::vec((0u8..6, 0u64..3_000), 1..400),
+        fn a_delivery_times_out_when_its_consumers_time_is_over_or_else_its_queues(
+            steps in prop::collection::vec((0u8..7, 0u64..3_000, own_timeout()), 1..400),
         ) {
             let mut timeouts = ConsumerTimeouts::default();
             for number in 0..3 {
                 timeouts.set(queue(number), timeout(number));
             }
             let mut unacked = Unacked::default();
-            let mut held: Vec<(u64, u8, Time)> = Vec::new();
-            let (mut now, mut last_tag) = (Time(1), 0);
-            for (kind, number) in steps {
+            let mut held: Vec<(u64, Option<Duration>, Time)> = Vec::new();
+            let (mut now, mut last_tag, mut owns) = (Time(1), 0, [None; 3]);
+            for (kind, number, own) in steps {
                 match kind {
                     0..=2 => {
                         last_tag += 1;
                         unacked.push(delivery(last_tag, kind));
-                        held.push((last_tag, kind, now));
+                        let timeout = owns[usize::from(kind)].unwrap_or_else(|| timeout(kind));
+                        held.push((last_tag, timeout, now));
+                    }
+                    6 => {
+                        let number = number as usize % owns.len();
+                        owns[number] = own;
+                        let first_tag = unacked.first_tag().unwrap_or(u64::MAX);
+                        timeouts.begin_consumer(number as u32, own, last_tag, first_tag);
                     }
                     3 if !held.is_empty() => {
                         let (tag, ..) = held.remove(number as usize % held.len());
@@ -314,8 +418,8 @@ mod tests {
                 }
                 let due = timeouts.note(now, last_tag, &unacked);
                 let passed = timeouts.passed(now, &unacked);
-                let longest = held.iter().filter_map(|(_, queue, since)| {
-                    timeout(*queue).map(|timeout| now.since(*since).as_secs_f64() / timeout.as_secs_f64())
+                let longest = held.iter().filter_map(|(_, timeout, since)| {
+                    timeout.map(|timeout| now.since(*since).as_secs_f64() / timeout.as_secs_f64())
                 });
                 let longest = longest.fold(0.0, f64::max);
                 match passed {
@@ -329,6 +433,7 @@ mod tests {
                     break; // The channel is closed.
                 }
             }
+            prop_assert!(timeouts.watches.len() <= TIMEOUTS_MS.len());
             for watch in &timeouts.watches {
                 prop_assert!(watch.notes.len() <= limits::CONSUMER_TIMEOUT_NOTES_MAX as usize + 2);
             }
@@ -347,6 +452,23 @@ mod tests {
             assert_eq!(timeouts.passed(now, &unacked), None);
         }
         assert!(timeouts.watches[0].notes.len() <= limits::CONSUMER_TIMEOUT_NOTES_MAX as usize);
+    }
+
+    #[test]
+    fn consumers_that_come_and_go_leave_nothing_behind() {
+        let mut timeouts = ConsumerTimeouts::default();
+        for tag in 0..1_000 {
+            let own = Some(Some(Duration::from_millis(1 + tag)));
+            timeouts.begin_consumer(1, own, tag, u64::MAX);
+            assert_eq!(
+                (timeouts.of_consumers.len(), timeouts.watches.len()),
+                (1, 1)
+            );
+        }
+        timeouts.begin_consumer(1, None, 1_000, 1_000);
+        assert_eq!(timeouts.watches.len(), 1, "what it has is minded still");
+        timeouts.begin_consumer(1, None, 1_001, 1_002);
+        assert!(timeouts.of_consumers.is_empty() && timeouts.watches.is_empty());
     }
 
     #[test]

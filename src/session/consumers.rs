@@ -19,8 +19,8 @@ use crate::amqp::table::Table;
 use crate::base::{CoreId, Name, QueueId, limits};
 use crate::mail::{Consume, ToShard};
 use crate::model::arguments::ConsumerArguments;
-use crate::model::decide::{DIRECT_REPLY_TO, Request};
-use crate::model::name_rules::strip_cr_lf;
+use crate::model::decide::Request;
+use crate::model::name_rules::{DIRECT_REPLY_TO, strip_cr_lf};
 
 /// The consumers of a channel.
 pub(super) struct Consumers {
@@ -316,9 +316,12 @@ impl Channel {
         let vhost = context.topology.vhost_name(connection.vhost);
         let arguments = ConsumerArguments::parse(table)
             .map_err(|fault| fault.of("queue", &strip_cr_lf(&name), vhost))?;
+        let own_timeout = arguments.timeout().filter(|_| !consume.no_ack);
+        self.check_own_timeout(own_timeout)?;
         let number = self.add_consumer(consume, core, queue, connection)?;
         if !consume.no_ack {
             self.mind_timeout(queue, connection, context);
+            self.mind_own_timeout(number, own_timeout, connection);
         }
         self.attach(number, consume, arguments, connection, context);
         Ok(())

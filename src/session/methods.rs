@@ -297,15 +297,17 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<(), AmqpError> {
-        if declare.passive {
-            // An empty name asks for a queue of no name here, not for the last one.
-            let name = Name::from(declare.queue.as_str());
-            if name.as_str() == decide::DIRECT_REPLY_TO {
-                if !declare.nowait {
-                    self.send_declare_ok(&name, 0, 0, connection);
-                }
-                return Ok(());
+        let name = Name::from(declare.queue.as_str());
+        if name.as_str() == name_rules::DIRECT_REPLY_TO {
+            // It is there for whoever asks, with one consumer.
+            if !declare.nowait {
+                self.send_declare_ok(&name, 0, 1, connection);
             }
+            return Ok(());
+        }
+        // Nobody makes those that replies go to: who declares one asks whether it is there.
+        if declare.passive || name.as_str().starts_with(name_rules::DIRECT_REPLY_TO) {
+            // An empty name asks for a queue of no name here, not for the last one.
             let (queue, core) = context.usable_queue(&name, connection)?;
             self.last_queue = Some(name.clone());
             if !declare.nowait {

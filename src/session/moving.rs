@@ -13,7 +13,8 @@
 //! ```
 //!
 //! *Nothing under way* is: no open question, no publish to be confirmed, no channel that closes. So no core but
-//! those of its consumers' queues knows the session by name, and nobody owes it an answer. What the client has
+//! those of its consumers' queues knows the session by name, and nobody owes it an answer; a message that it may get
+//! back behind an exchange that deduplicates is renamed there with them. What the client has
 //! begun moves along, for it is plain data: half a frame, half a content, a transaction, deliveries that wait for
 //! an acknowledgement, output that the socket hasn't taken. A session that doesn't come to that point within
 //! [`limits::MOVE_STOP_MAX`] goes on where it is; so does one that is blocked by an alarm.

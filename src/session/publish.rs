@@ -13,8 +13,8 @@ use crate::amqp::properties::{self, Properties};
 use crate::base::bytes::same;
 use crate::base::{ExchangeId, MessageRef, limits};
 use crate::mail::{Addressees, Publisher};
-use crate::model::decide::DIRECT_REPLY_TO;
 use crate::model::expiration::expiration_ms;
+use crate::model::name_rules::DIRECT_REPLY_TO;
 use crate::model::{Topology, sender_selected};
 
 const CLASS_BASIC: u16 = 60;
@@ -90,7 +90,7 @@ pub(super) struct RouteCache {
     addressees: Addressees,
     /// Nobody can take the message from where it goes to, if it goes anywhere.
     is_unroutable: bool,
-    /// Whether it goes anywhere is seen elsewhere.
+    /// Whether it goes anywhere is seen on another core.
     is_open: bool,
     /// The last properties that were looked through, and whether they ask for persistence.
     properties: Vec<u8>,
@@ -466,7 +466,7 @@ impl Channel {
             cache.addressees.add(definition.owner, queue);
         }
         cache.is_unroutable = routed.is_unroutable;
-        cache.is_open = routed.is_open;
+        cache.is_open = routed.open == 1;
         cache.resolved = None;
         if routed.is_cacheable && !has_several {
             cache.resolved = Some((exchange, topology.revision(exchange)));

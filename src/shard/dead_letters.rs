@@ -328,6 +328,7 @@ impl Shard {
         match news {
             News::Refused => self.deduplication.refused(number),
             News::Held => self.dead_letters.confirms.held(number),
+            News::Nowhere => self.copy_leads_nowhere(number, context),
             News::Released => {
                 self.dead_letters.confirms.released(number);
                 self.forget_letters(context);

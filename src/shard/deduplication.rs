@@ -15,20 +15,24 @@
 //! A core's confirms are cumulative, and others' publishes must not wait for these: so a publish is *held*
 //! here one by one. What comes while its like is on its way is held as long: if that is refused by a full
 //! queue, so is this.
+//!
+//! Where only other such exchanges come next, their cores see whether the message goes anywhere, and say so if
+//! it doesn't: then it is as if it had led nowhere from here. By then its publisher may be on another core.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::confirms::tell;
 use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
-use crate::base::{ExchangeId, MessageRef, QueueId, limits};
+use crate::base::{ExchangeId, MessageRef, QueueId, SessionId, StoredMessage, limits};
 use crate::mail::{News, Publish, Publisher, ToSession};
+use crate::model::Topology;
+use crate::model::arguments::Arguments;
 use crate::model::deduplication::Key;
 use crate::model::exchange::deduplicating::{Cache, Note};
 use crate::model::exchange::own_queue;
 use crate::model::queue::Queue;
 use crate::model::topology::Origin;
-use crate::model::{QueueDefinition, Topology};
 
 /// What is known of messages that pass.
 #[derive(Default)]
@@ -59,6 +63,22 @@ struct Passage {
     is_noted: bool,
     /// Some queue hasn't taken it.
     is_refused: bool,
+    /// Whether it goes anywhere is seen elsewhere.
+    open: Option<Open>,
+}
+
+/// A message that goes nowhere but to other exchanges that compare it.
+struct Open {
+    /// Copies that may have gone somewhere.
+    copies: usize,
+    /// To be given back if none has; none if nobody wants it.
+    message: Option<StoredMessage>,
+}
+
+impl Passage {
+    fn leads_nowhere(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.copies == 0)
+    }
 }
 
 /// Whether a message is known.
@@ -88,6 +108,18 @@ impl Deduplication {
         }
     }
 
+    /// A session is called something else from now on.
+    pub(super) fn rebind(&mut self, from: SessionId, to: SessionId) {
+        let passages = self.under_way.values_mut();
+        for (publisher, _) in passages.flat_map(|passage| &mut passage.waiting) {
+            if let Publisher::Channel { session, .. } = publisher
+                && *session == from
+            {
+                *session = to;
+            }
+        }
+    }
+
     /// The queue of an exchange is gone.
     pub(super) fn forget(&mut self, queue: QueueId) {
         self.caches.remove(&queue);
@@ -108,14 +140,24 @@ impl Deduplication {
 
 impl Shard {
     /// The queue that an exchange of this core has for itself.
-    pub(super) fn queue_of_exchange(&mut self, id: QueueId, definition: &QueueDefinition) -> Queue {
-        match Cache::declared(&definition.arguments) {
+    pub(super) fn queue_of_exchange(&mut self, id: QueueId, arguments: &Arguments) -> Queue {
+        match Cache::declared(arguments) {
             Some(cache) => {
                 self.deduplication.caches.insert(id, cache);
                 Queue::noting(cache.size)
             }
             None => Queue::delaying(),
         }
+    }
+
+    /// Policies have changed, and with them what an exchange of this core is to remember. Whether how much.
+    pub(super) fn cache_changed(&mut self, id: QueueId, arguments: &Arguments) -> bool {
+        let (Some(cache), Some(owned)) = (Cache::declared(arguments), find(&mut self.queues, id))
+        else {
+            return false;
+        };
+        self.deduplication.caches.insert(id, cache);
+        owned.queue.set_notes_max(cache.size)
     }
 
     /// A message has come to exchanges that compare it with others. Whether its publisher should wait before
@@ -173,15 +215,20 @@ impl Shard {
                 (start, Passage::default())
             }
         };
-        let number = start.and_then(|start| self.send_on(start, message, context));
+        let sent = start.and_then(|start| self.send_on(start, message, context));
         let waiting = (publish.publisher, publish.confirm);
-        if let Some(number) = number {
-            let waiting = vec![waiting];
-            return self
-                .deduplication
-                .begin(number, Passage { waiting, ..passage });
+        if let Some((number, open)) = sent {
+            let passage = Passage {
+                waiting: vec![waiting],
+                open: (open > 0).then(|| Open {
+                    copies: open,
+                    message: wants_it_back(publish.publisher).then(|| StoredMessage::new(message)),
+                }),
+                ..passage
+            };
+            return self.deduplication.begin(number, passage);
         }
-        return_to(publish.publisher, message, context);
+        leads_nowhere(waiting, Some(message), context);
         // What a core sends in a circle must not wait for itself.
         let is_circle = || {
             let exchange =
@@ -212,17 +259,36 @@ impl Shard {
         if is_known { Known::Yes } else { Known::No }
     }
 
-    /// Sends a message where an exchange leads it. Its number; none if it leads nowhere.
+    /// Sends a message where an exchange leads it. Its number, and how many of its copies may lead nowhere if
+    /// all may; none if it leads nowhere.
     fn send_on(
         &mut self,
         start: (ExchangeId, Origin),
         message: &MessageRef<'_>,
         context: &mut ShardContext<'_>,
-    ) -> Option<u64> {
+    ) -> Option<(u64, usize)> {
         let letters = &mut self.dead_letters;
         let routed = letters.route(start, message, context.topology);
-        let number = letters.forward(message, true, context);
-        number.filter(|_| !routed.is_unroutable)
+        let number = letters.forward(message, true, context)?;
+        (!routed.is_unroutable).then_some((number, routed.open))
+    }
+
+    /// A copy with this number has led nowhere.
+    pub(super) fn copy_leads_nowhere(&mut self, number: u64, context: &mut ShardContext<'_>) {
+        let passage = self.deduplication.under_way.get_mut(&number);
+        if let Some(passage) = passage
+            && let Some(open) = &mut passage.open
+            && open.copies > 0
+        {
+            open.copies -= 1;
+            if open.copies == 0
+                && let Some(first) = passage.waiting.first()
+            {
+                let message = open.message.take();
+                let message = message.as_ref().map(StoredMessage::as_ref);
+                leads_nowhere(*first, message.as_ref(), context);
+            }
+        }
     }
 
     /// Copies have been settled, of dead letters or of what passes: goes on with those that are.
@@ -244,7 +310,8 @@ impl Shard {
     /// A message is where it was sent, or the note of one is.
     fn arrived(&mut self, mut passage: Passage, context: &mut ShardContext<'_>) {
         if let Some((queue, note)) = &passage.note {
-            let is_to_be_noted = !passage.is_noted && !passage.is_refused;
+            let is_to_be_noted =
+                !passage.is_noted && !passage.is_refused && !passage.leads_nowhere();
             if is_to_be_noted {
                 self.dead_letters.address_to(*queue);
                 if let Some(number) = self.dead_letters.forward(&note.message(), true, context) {
@@ -270,21 +337,39 @@ fn exchange_of(queue: QueueId, topology: &Topology) -> Option<ExchangeId> {
     topology.exchange_by_name(definition.vhost, name)
 }
 
+fn wants_it_back(publisher: Publisher) -> bool {
+    matches!(
+        publisher,
+        Publisher::Channel {
+            mandatory: true,
+            ..
+        }
+    )
+}
+
 /// A message goes nowhere, or no further since its like has passed: one that is mandatory goes back, as with
-/// the plugin.
-fn return_to(publisher: Publisher, message: &MessageRef<'_>, context: &mut ShardContext<'_>) {
-    if let Publisher::Channel {
-        session,
-        channel,
-        mandatory: true,
-    } = publisher
-    {
-        let batch = &mut context.outbox.to(session.core).to_session;
-        let message = batch.write_message(message);
-        batch.push(ToSession::Returned {
+/// the plugin, and a core that has passed it on hears of it.
+fn leads_nowhere(
+    waiting: Waiting,
+    message: Option<&MessageRef<'_>>,
+    context: &mut ShardContext<'_>,
+) {
+    match waiting.0 {
+        Publisher::Channel {
             session,
             channel,
-            message,
-        });
+            mandatory: true,
+        } => {
+            let Some(message) = message else { return };
+            let batch = &mut context.outbox.to(session.core).to_session;
+            let message = batch.write_message(message);
+            batch.push(ToSession::Returned {
+                session,
+                channel,
+                message,
+            });
+        }
+        Publisher::Channel { .. } => {}
+        Publisher::DeadLetters(_) => tell(waiting, News::Nowhere, context.outbox),
     }
 }

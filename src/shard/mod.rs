@@ -205,8 +205,8 @@ impl Shard {
         if let Some(log) = log {
             self.logged.insert(log, id);
         }
-        let queue = match own_queue::exchange_of(&definition.name) {
-            Some(_) => self.queue_of_exchange(id, definition),
+        let queue = match topology.own_queue_arguments(id) {
+            Some(arguments) => self.queue_of_exchange(id, &arguments),
             None => Queue::new(topology.queue_arguments(id).unwrap_or_default()),
         };
         self.queues[index] = Some(Box::new(Owned {

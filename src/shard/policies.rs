@@ -1,8 +1,8 @@
 //! What a change of policies does to the queues that are there: other limits and times hold. Looking at
 //! each queue is a job with so many steps a turn, begun anew whenever policies change again.
 
-use super::Shard;
-use crate::base::limits;
+use super::{Shard, find};
+use crate::base::{QueueId, limits};
 use crate::model::Topology;
 
 impl Shard {
@@ -22,15 +22,28 @@ impl Shard {
                 continue;
             };
             let id = owned.id;
-            let Some(arguments) = topology.queue_arguments(id) else {
-                continue;
+            let is_changed = match topology.own_queue_arguments(id) {
+                Some(arguments) => self.cache_changed(id, &arguments),
+                None => self.rules_changed(id, topology),
             };
-            if owned.queue.set_rules(arguments) {
-                // Nobody asked before now how long the queue had been unused.
-                owned.unused_since = self.now;
+            if is_changed {
                 self.look_after_at(id, self.now);
             }
         }
         self.to_review = (end < self.queues.len()).then_some(end);
+    }
+
+    fn rules_changed(&mut self, id: QueueId, topology: &Topology) -> bool {
+        let (Some(arguments), Some(owned)) =
+            (topology.queue_arguments(id), find(&mut self.queues, id))
+        else {
+            return false;
+        };
+        // Nobody asked before now how long the queue had been unused.
+        let is_changed = owned.queue.set_rules(arguments);
+        if is_changed {
+            owned.unused_since = self.now;
+        }
+        is_changed
     }
 }

@@ -77,8 +77,8 @@ impl Shard {
     }
 
     /// A session moves: what its consumers are sent from now on goes to its new core, and the sign that this is so
-    /// stands in the ring behind all that went to the old one. Nothing else here knows the session: it has no
-    /// question open and no confirm to come.
+    /// stands in the ring behind all that went to the old one. It has no question open and no confirm to come; what it
+    /// published and may get back is renamed.
     pub(super) fn rebind(&mut self, rebind: &Rebind, context: &mut ShardContext<'_>) {
         let Rebind { from, to, .. } = *rebind;
         for (queue, consumer) in &rebind.consumers {
@@ -87,6 +87,7 @@ impl Shard {
             }
         }
         self.links.rebind(from, to);
+        self.deduplication.rebind(from, to);
         let to_session = &mut context.outbox.to(from.core).to_session;
         to_session.push(ToSession::Rebound { session: from });
     }

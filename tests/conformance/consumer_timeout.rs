@@ -1,14 +1,15 @@
 //! `x-consumer-timeout`, the policies' `consumer-timeout` and the configuration's `consumer_timeout`: a channel whose
 //! consumer keeps a delivery for too long is closed, and what it holds goes back.
 //!
-//! RabbitMQ 3.10 has the configuration only, and looks once a minute. Which note of a delivery counts, and how late
-//! it may be, is tested in `session/consumer_timeout`; a policy that is set meanwhile in `broker/tests/policies`.
+//! RabbitMQ 3.10 has the configuration only, and looks once a minute; that a consumer says it itself is of 4.3. Which
+//! note of a delivery counts, and how late it may be, is tested in `session/consumer_timeout`; a policy that is set
+//! meanwhile in `broker/tests/policies`.
 
 use crate::support::broker::Broker;
 use crate::support::channel::Channel;
 use crate::support::cores::on_each_core_count;
 use crate::support::ids;
-use crate::support::wire::table;
+use crate::support::wire::{table, text};
 use amq_protocol::protocol::{basic, tx};
 use amq_protocol::types::AMQPValue;
 
@@ -18,6 +19,13 @@ fn fill_timed(channel: &Channel, name: &str, timeout_ms: i32, messages: &[&str])
         declare.arguments = table(&[("x-consumer-timeout", AMQPValue::LongInt(timeout_ms))]);
     });
     channel.fill(name, messages);
+}
+
+/// A consumer that asks for so many milliseconds itself.
+fn consume_for(channel: &Channel, queue: &str, timeout_ms: i32) -> String {
+    channel.consume_with(queue, |consume| {
+        consume.arguments = table(&[("x-consumer-timeout", AMQPValue::LongInt(timeout_ms))]);
+    })
 }
 
 fn expect_timeout(channel: &Channel, timeout_ms: u32) {
@@ -72,6 +80,73 @@ on_each_core_count! {
         for name in [timed, plain] {
             patient.delete_queue(&name);
         }
+    }
+
+    fn what_a_consumer_asks_for_itself_counts_before_what_its_queue_says(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connection = broker.connect();
+        let (timed, plain) = (broker.name("timed"), broker.name("plain"));
+        let (patient, hasty, leaver) = (connection.channel(), connection.channel(), connection.channel());
+        fill_timed(&patient, &timed, 60, &["1"]);
+        patient.queue(&plain);
+        patient.fill(&plain, &["2", "3"]);
+        consume_for(&patient, &timed, 0);
+        assert_eq!(patient.delivery().text(), "1");
+        consume_for(&hasty, &plain, 50);
+        assert_eq!([hasty.delivery(), hasty.delivery()].map(|one| one.text()), ["2", "3"]);
+        expect_timeout(&hasty, 50);
+        // What a consumer has when it goes keeps its time, and those that come have theirs.
+        leaver.qos(1, false);
+        let tag = consume_for(&leaver, &plain, 70);
+        assert_eq!(leaver.delivery().text(), "2");
+        leaver.cancel(&tag);
+        leaver.consume(&plain);
+        assert_eq!(leaver.delivery().text(), "3");
+        expect_timeout(&leaver, 70);
+        patient.ack(1);
+        for name in [timed, plain] {
+            patient.delete_queue(&name);
+        }
+    }
+
+    fn a_consumer_that_asks_for_no_time_is_refused(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connection = broker.connect();
+        let name = broker.name("plain");
+        let declaring = connection.channel();
+        declaring.queue(&name);
+        for (value, reason) in [
+            (AMQPValue::LongInt(-1), "{value_negative,-1}"),
+            (text("60s"), "\"expected integer, got longstr\""),
+        ] {
+            let channel = connection.channel();
+            channel.send(basic::Consume {
+                queue: name.as_str().into(),
+                arguments: table(&[("x-consumer-timeout", value)]),
+                ..Default::default()
+            });
+            let text = format!(
+                "PRECONDITION_FAILED - invalid arg 'x-consumer-timeout' for queue '{name}' in vhost '/': {reason}"
+            );
+            channel.expect_close(406, &text, ids::BASIC_CONSUME);
+        }
+        let channel = connection.channel();
+        for ms in 1..=64 {
+            consume_for(&channel, &name, ms);
+        }
+        consume_for(&channel, &name, 64);
+        channel.send(basic::Consume {
+            queue: name.as_str().into(),
+            arguments: table(&[("x-consumer-timeout", AMQPValue::LongInt(65))]),
+            ..Default::default()
+        });
+        let text = "PRECONDITION_FAILED - the consumers of a channel may have 64 different timeouts";
+        channel.expect_close(406, text, ids::BASIC_CONSUME);
+        declaring.delete_queue(&name);
     }
 
     fn what_was_taken_by_get_counts_as_well(broker: &Broker) {

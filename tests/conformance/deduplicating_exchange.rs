@@ -240,6 +240,47 @@ on_each_core_count! {
         }
     }
 
+    fn what_leads_only_to_duplicates_behind_it_comes_back_too(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connections = broker.connections_spread::<5>();
+        let channel = connections[0].channel();
+        let names @ [first, between, left, right] =
+            &["first", "between", "left", "right"].map(|name| broker.name(name));
+        for (at, name) in [first, left, right].into_iter().enumerate() {
+            declare(&connections[at + 1].channel(), name, &[]);
+        }
+        channel.exchange(between, "fanout");
+        for (to, from) in [(between, first), (left, between), (right, between)] {
+            channel.bind_exchange(to, from, "");
+        }
+        let holder = connections[4].channel();
+        let (at_left, at_right) = (bound_queue(&holder, left), bound_queue(&holder, right));
+        channel.confirm_select();
+        for (number, exchange, value) in [(1, left, "a"), (2, right, "a"), (3, left, "b")] {
+            publish(&channel, exchange, value, "known");
+            channel.confirmed(number..=number);
+        }
+        // Both know it, one does, and nobody does but the first: which hasn't noted what led nowhere.
+        for (number, value, body, comes_back) in
+            [(4, "a", "1", true), (5, "b", "2", false), (6, "c", "3", false), (7, "a", "4", true)]
+        {
+            publish_mandatory(&channel, first, value, body);
+            if comes_back {
+                let returned = channel.expect_message::<basic::Return>();
+                assert_eq!(returned.text(), body);
+                assert_eq!(returned.method.exchange.as_str(), first);
+            }
+            channel.confirmed(number..=number);
+        }
+        assert_eq!(holder.drain(&at_left), ["known", "known", "3"]);
+        assert_eq!(holder.drain(&at_right), ["known", "2", "3"]);
+        for name in names {
+            channel.delete_exchange(name);
+        }
+    }
+
     fn duplicates_go_to_the_alternate_exchange(broker: &Broker) {
         if broker.is_reference() {
             return;
@@ -257,6 +298,31 @@ on_each_core_count! {
         channel.confirmed(1..=3);
         assert_eq!(channel.drain(&queue), ["1"]);
         assert_eq!(channel.drain(&duplicates), ["2", "3"]);
+        for name in [name, spare] {
+            channel.delete_exchange(&name);
+        }
+    }
+
+    fn a_duplicate_that_its_alternate_knows_as_well_comes_back(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connections = broker.connections_spread::<3>();
+        let channel = connections[0].channel();
+        let (name, spare) = (broker.name("once"), broker.name("spare"));
+        declare(&connections[1].channel(), &spare, &[]);
+        declare(&connections[2].channel(), &name, &[("alternate-exchange", text(&spare))]);
+        let (queue, duplicates) = (bound_queue(&channel, &name), bound_queue(&channel, &spare));
+        channel.confirm_select();
+        for (number, body) in [(1, "1"), (2, "2")] {
+            publish_mandatory(&channel, &name, "a", body);
+            channel.confirmed(number..=number);
+        }
+        publish_mandatory(&channel, &name, "a", "3");
+        assert_eq!(channel.expect_message::<basic::Return>().text(), "3");
+        channel.confirmed(3..=3);
+        assert_eq!(channel.drain(&queue), ["1"]);
+        assert_eq!(channel.drain(&duplicates), ["2"]);
         for name in [name, spare] {
             channel.delete_exchange(&name);
         }

@@ -55,6 +55,24 @@ on_each_core_count! {
         channel.delete_exchange(&name);
     }
 
+    fn a_delay_may_be_a_text_or_have_a_fraction(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connection = broker.connect();
+        let name = broker.name("later");
+        delayed(&connection.channel(), &name, "fanout");
+        let channel = listening(&connection, &name, "");
+        for (delay, body) in [(text("90"), "digits"), (AMQPValue::Double(45.5), "fraction")] {
+            channel.publish_content(&name, "", &headers(&[("x-delay", delay)]), body.as_bytes());
+        }
+        channel.publish(&name, "", "at once");
+        assert_eq!(channel.delivered_texts(2), ["at once", "fraction"]);
+        let last = channel.delivery();
+        assert_eq!(delay_told(&last.content.properties), Some(AMQPValue::LongLongInt(-90)));
+        channel.delete_exchange(&name);
+    }
+
     fn it_routes_as_its_type_does_wherever_queues_are(broker: &Broker) {
         if broker.is_reference() {
             return;

@@ -1,5 +1,6 @@
 //! How many connections, channels and queues a user or a vhost may have, counted over all cores.
 
+use crate::delayed::delayed;
 use crate::support::broker::Broker;
 use crate::support::client::Connection;
 use crate::support::ids;
@@ -114,6 +115,9 @@ fn channels_of_a_user(broker: &Broker) {
 fn queues_of_a_vhost(broker: &Broker) {
     let connection = broker.login(&login("free", "small"));
     let channel = connection.channel();
+    // What an exchange keeps its messages in is no queue of the vhost's, nor is where replies go.
+    delayed(&channel, "later", "direct");
+    channel.consume_no_ack("amq.rabbitmq.reply-to");
     channel.queue("one");
     channel.queue("two");
     channel.queue("one");

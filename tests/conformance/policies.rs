@@ -5,7 +5,7 @@
 
 use crate::support::broker::Broker;
 use crate::support::home::Home;
-use crate::support::wire::{table, text};
+use crate::support::wire::{headers, table, text};
 use amq_protocol::protocol::{basic, exchange};
 use amq_protocol::types::AMQPValue;
 use std::path::Path;
@@ -106,6 +106,32 @@ with_policies! {
         assert_eq!(channel.drain(&other), ["lost.b"]);
         // Declared again as it was: a policy is no argument.
         channel.exchange("lost.a", "direct");
+    }
+
+    fn queues_and_exchanges_compare_messages_where_a_policy_says_so(channel) {
+        let known_by = |value| headers(&[("x-deduplication-header", text(value))]);
+        channel.queue("once.queue");
+        channel.declare_queue("once.declared", |declare| {
+            declare.arguments = table(&[("x-message-deduplication", AMQPValue::Boolean(false))]);
+        });
+        for name in ["once.queue", "once.declared"] {
+            for (value, body) in [("a", "1"), ("b", "2"), ("a", "3")] {
+                channel.publish_content("", name, &known_by(value), body.as_bytes());
+            }
+            assert_eq!(channel.drain(name), ["1", "2"], "{name}");
+        }
+        channel.declare_exchange("once.exchange", "x-message-deduplication", |declare| {
+            declare.arguments = table(&[("x-cache-size", AMQPValue::LongInt(100))]);
+        });
+        let queue = channel.own_queue();
+        channel.bind(&queue, "once.exchange", "");
+        channel.confirm_select();
+        for (number, value) in (1..).zip(["a", "a", "b", "b", "a"]) {
+            let body = number.to_string();
+            channel.publish_content("once.exchange", "", &known_by(value), body.as_bytes());
+            channel.confirmed(number..=number);
+        }
+        assert_eq!(channel.drain(&queue), ["1", "3", "5"], "it remembers one");
     }
 }
 

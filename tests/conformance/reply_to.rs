@@ -127,8 +127,11 @@ on_each_core_count! {
         assert_eq!(owner.expect_message::<basic::Return>().text(), "too late");
     }
 
-    fn the_pseudo_queue_is_there_for_a_passive_declare(broker: &Broker) {
+    fn the_pseudo_queue_is_there_for_whoever_declares_it(broker: &Broker) {
         let channel = broker.connect().channel();
-        assert_eq!(channel.passive(PSEUDO_QUEUE).message_count, 0);
+        for declared in [channel.passive(PSEUDO_QUEUE), channel.declare_queue(PSEUDO_QUEUE, |_| {})] {
+            let counts = (declared.message_count, declared.consumer_count);
+            assert_eq!((declared.queue.as_str(), counts), (PSEUDO_QUEUE, (0, 1)));
+        }
     }
 }

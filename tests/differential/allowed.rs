@@ -9,9 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 type Recognize = fn(&Difference, &[Step]) -> bool;
 
 /// Evened out before anything is compared, in `describe`. What AMQP leaves open isn't in the list: see the README.
-const NORMALIZED: [&str; 4] = ["access-kind", "line-breaks", "table-order", "x-last-death"];
+const NORMALIZED: [&str; 5] = [
+    "access-kind",
+    "delivery-count-zero",
+    "line-breaks",
+    "table-order",
+    "x-last-death",
+];
 
-const ALLOWED: [(&str, Recognize); 13] = [
+const ALLOWED: [(&str, Recognize); 18] = [
     ("bcc-of-dead-letters", |difference, steps| {
         let has_bcc = steps.iter().any(|step| has_field(step, "h.BCC"));
         let buries = steps
@@ -30,9 +36,17 @@ const ALLOWED: [(&str, Recognize); 13] = [
         difference.leveret_says("inequivalent arg 'x-consumer-timeout'")
             && difference.reference_says("queue.declare-ok")
     }),
+    ("consumer-timeout-of-consumers", |difference, _| {
+        difference.leveret_says("invalid arg 'x-consumer-timeout'")
+            && difference.reference_says("basic.consume-ok")
+    }),
     ("delivery-limit-on-classic", |difference, _| {
         difference.reference_says("invalid arg 'x-delivery-limit'")
             && difference.leveret_says("queue.declare-ok")
+    }),
+    ("delivery-limit-value", |difference, _| {
+        difference.leveret_says("invalid arg 'x-delivery-limit'")
+            && difference.reference_says("queue.declare-ok")
     }),
     ("exchange-type-text", |difference, _| {
         difference.reference_says("503 COMMAND_INVALID - invalid exchange type")
@@ -58,8 +72,10 @@ const ALLOWED: [(&str, Recognize); 13] = [
         has_history && binds && difference.is_about("basic.get-ok")
     }),
     ("queue-type-name", |difference, _| {
-        difference.reference_says("of queue type rabbit_classic_queue")
-            && difference.leveret_says("of queue type classic")
+        ["classic", "quorum"].iter().any(|name| {
+            difference.reference_says(&format!("of queue type rabbit_{name}_queue"))
+                && difference.leveret_says(&format!("of queue type {name}"))
+        })
     }),
     ("leader-locator-on-classic", |difference, _| {
         difference.reference_says("invalid arg 'x-queue-leader-locator'")
@@ -70,6 +86,21 @@ const ALLOWED: [(&str, Recognize); 13] = [
             .iter()
             .any(|method| difference.step_is(method));
         lets_go && steps.iter().any(has_single_active) && difference.leveret_says("basic.deliver")
+    }),
+    ("quorum-conditional-delete", |difference, _| {
+        difference.step_is("queue.delete")
+            && difference.reference_says("flag set are not supported by quorum queues")
+    }),
+    ("quorum-consumer-count", |difference, steps| {
+        let before_consumers = |line: &String| line.split(" ready, ").next().map(str::to_owned);
+        let messages = |lines: &[String]| lines.iter().map(before_consumers).collect::<Vec<_>>();
+        difference.is_about(" consumers")
+            && messages(&difference.reference) == messages(&difference.leveret)
+            && steps.iter().any(is_of_quorum)
+    }),
+    ("quorum-global-prefetch", |difference, _| {
+        difference.reference_says("does not support global qos")
+            && difference.leveret_says("basic.consume-ok")
     }),
     ("reply-to-mandatory", |difference, _| {
         difference.reference_says("NO_ROUTE \"\" \"$reply") && difference.leveret.is_empty()
@@ -88,6 +119,11 @@ fn expires_at_once(step: &Step) -> bool {
 
 fn has_single_active(step: &Step) -> bool {
     has_field(step, "x-single-active-consumer")
+}
+
+fn is_of_quorum(step: &Step) -> bool {
+    matches!(step, Step::Send { operation, .. }
+        if operation.fields.contains(&("x-queue-type".to_owned(), Value::text("quorum"))))
 }
 
 fn has_field(step: &Step, name: &str) -> bool {

@@ -110,8 +110,13 @@ fn properties(bytes: &[u8]) -> Option<String> {
             Kind::Octet => reader.number(1)?.to_string(),
             Kind::Timestamp => Value::Timestamp(reader.number(8)?).to_string(),
             Kind::Table => {
-                let mut headers = Value::Table(reader.table()?);
+                let table = reader.table()?;
+                let was_empty = table.is_empty();
+                let mut headers = Value::Table(table);
                 normalize(&mut headers);
+                if !was_empty && headers == Value::Table(Vec::new()) {
+                    continue;
+                }
                 headers.to_string()
             }
         };
@@ -130,8 +135,8 @@ fn even_text(text: &str) -> String {
     })
 }
 
-/// Evens out what COMPATIBILITY.md lists for all messages: the order of a table's fields, `x-last-death-*`. A time
-/// stamp of today is the broker's own, and becomes 0.
+/// Evens out what COMPATIBILITY.md lists for all messages: the order of a table's fields, `x-last-death-*`, an
+/// `x-delivery-count` of 0. A time stamp of today is the broker's own, and becomes 0.
 fn normalize(value: &mut Value) {
     const DAY: u64 = 86_400;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -140,7 +145,10 @@ fn normalize(value: &mut Value) {
         Value::Timestamp(time) if now.abs_diff(*time) < DAY => *time = 0,
         Value::Array(values) => values.iter_mut().for_each(normalize),
         Value::Table(table) => {
-            table.retain(|(key, _)| !key.starts_with("x-last-death-"));
+            table.retain(|(key, value)| {
+                let is_uncounted = key == "x-delivery-count" && value.to_string() == "0i64";
+                !key.starts_with("x-last-death-") && !is_uncounted
+            });
             table.sort_by(|one, other| one.0.cmp(&other.0));
             table.iter_mut().for_each(|(_, value)| normalize(value));
         }

@@ -29,6 +29,25 @@ fn select_confirms() -> AMQPClass {
     AMQPClass::Confirm(select)
 }
 
+/// The numbers of the messages that came back.
+fn returns(frames: &[AMQPFrame]) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut is_return = false;
+    for frame in frames {
+        match frame {
+            AMQPFrame::Method(_, class) => {
+                is_return = matches!(class, AMQPClass::Basic(basic::AMQPMethod::Return(_)));
+            }
+            AMQPFrame::Body(_, bytes) if is_return => {
+                let four = bytes.first_chunk().expect("bodies here have four bytes");
+                found.push(u32::from_le_bytes(*four));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 fn qos(prefetch_count: u16, global: bool) -> AMQPClass {
     AMQPClass::Basic(basic::AMQPMethod::Qos(basic::Qos {
         prefetch_count,
@@ -401,6 +420,48 @@ fn replies_find_a_requester_that_has_moved() {
     world.publish(server, reply_to.as_str(), &body(99));
     world.run();
     assert_eq!(deliveries(&world.heard(requester)), [(99, 4, false)]);
+}
+
+#[test]
+fn a_mandatory_message_that_turns_out_to_lead_nowhere_comes_back_to_a_publisher_that_has_moved() {
+    for seed in 0..60 {
+        let mut world = restless(4, seed);
+        let [first, second, publisher] = [1, 2, 0].map(|core| world.client(core));
+        for (client, name) in [(first, "first"), (second, "second")] {
+            world.call(client, &deduplicating_exchange(name));
+        }
+        world.run();
+        let to_second = exchange::AMQPMethod::Bind(exchange::Bind {
+            destination: "second".into(),
+            source: "first".into(),
+            ..exchange::Bind::default()
+        });
+        let to_queue = queue::AMQPMethod::Bind(queue::Bind {
+            queue: "q".into(),
+            exchange: "second".into(),
+            ..queue::Bind::default()
+        });
+        world.call(second, &AMQPClass::Exchange(to_second));
+        world.call(second, &declare("q"));
+        world.call(second, &AMQPClass::Queue(to_queue));
+        world.run();
+        let numbers = 0..3 * FEW;
+        for (client, exchange) in [(second, "second"), (publisher, "first")] {
+            for number in numbers.clone() {
+                let publish = basic::Publish {
+                    exchange: exchange.into(),
+                    mandatory: true,
+                    ..basic::Publish::default()
+                };
+                world.publish_known(client, publish, number);
+            }
+            world.run();
+        }
+        assert_eq!(world.core_of(publisher), 1, "seed {seed}");
+        let returned = returns(&world.heard(publisher));
+        assert_eq!(returned, numbers.collect::<Vec<_>>(), "seed {seed}");
+        world.cut_all_and_check_nothing_is_left();
+    }
 }
 
 #[test]

@@ -36,11 +36,15 @@ fn carry_out(world: &mut World, number: u64, change: &Change) {
 }
 
 fn set(name: &str, definition: Json) -> Change {
+    set_for("queues", name, definition)
+}
+
+fn set_for(apply_to: &str, name: &str, definition: Json) -> Change {
     let policy = Policy {
         vhost: "/".into(),
         name: name.into(),
         pattern: "^q".to_owned(),
-        apply_to: "queues".to_owned(),
+        apply_to: apply_to.to_owned(),
         definition,
         priority: 0,
     };
@@ -155,5 +159,79 @@ fn a_consumer_timeout_that_a_policy_sets_holds_for_what_consumers_have_already()
                 if close.reply_code == 406)
         };
         assert!(heard.iter().any(closed), "{heard:?}");
+    }
+}
+
+#[test]
+fn a_queue_that_a_policy_has_compare_messages_knows_those_that_come_until_it_is_cleared() {
+    for cores in [1, 2] {
+        let mut world = World::new(cores, 3);
+        let client = world.client(usize::from(cores) - 1);
+        world.call(client, &declare("q"));
+        let publish = |world: &mut World, number| {
+            let publish = basic::Publish {
+                routing_key: "q".into(),
+                ..basic::Publish::default()
+            };
+            world.publish_known(client, publish, number);
+            world.run();
+            count(world, client, "q")
+        };
+        assert_eq!(publish(&mut world, 1), 1);
+        let policy = set("once", json!({"x-message-deduplication": true}));
+        carry_out(&mut world, 2, &policy);
+        let counts = [1, 1, 2, 2].map(|number| publish(&mut world, number));
+        assert_eq!(counts, [2, 2, 3, 3], "from now on");
+        carry_out(&mut world, 6, &clear("once"));
+        assert_eq!(publish(&mut world, 2), 4, "nobody asks any more");
+        carry_out(&mut world, 7, &policy);
+        let counts = [2, 2].map(|number| publish(&mut world, number));
+        assert_eq!(counts, [5, 5], "what it knew is forgotten");
+    }
+}
+
+#[test]
+fn a_policy_says_how_much_an_exchange_remembers_until_it_is_cleared() {
+    for cores in [1, 2] {
+        let mut world = World::new(cores, 3);
+        let client = world.client(usize::from(cores) - 1);
+        world.call(client, &deduplicating_exchange("q.once"));
+        world.call(client, &declare("all"));
+        let bind = queue::AMQPMethod::Bind(queue::Bind {
+            queue: "all".into(),
+            exchange: "q.once".into(),
+            ..queue::Bind::default()
+        });
+        world.call(client, &AMQPClass::Queue(bind));
+        let publish = |world: &mut World, number| {
+            let publish = basic::Publish {
+                exchange: "q.once".into(),
+                ..basic::Publish::default()
+            };
+            world.publish_known(client, publish, number);
+            world.run();
+            count(world, client, "all")
+        };
+        let counts = [1, 2, 1, 2].map(|number| publish(&mut world, number));
+        assert_eq!(counts, [1, 2, 2, 2]);
+        let one = set_for("exchanges", "one", json!({"x-cache-size": 1}));
+        carry_out(&mut world, 8, &one);
+        let counts = [2, 1, 1, 2, 1].map(|number| publish(&mut world, number));
+        assert_eq!(counts, [2, 3, 3, 4, 5], "the last one only, at once");
+        carry_out(
+            &mut world,
+            13,
+            &set_for("queues", "one", json!({"x-cache-size": 1})),
+        );
+        let counts = [2, 1, 2].map(|number| publish(&mut world, number));
+        assert_eq!(
+            counts,
+            [6, 6, 6],
+            "what is said of queues is said of no exchange's own"
+        );
+        carry_out(&mut world, 16, &one);
+        carry_out(&mut world, 16, &clear("one"));
+        let counts = [3, 4, 3, 4].map(|number| publish(&mut world, number));
+        assert_eq!(counts, [7, 8, 8, 8]);
     }
 }

@@ -138,7 +138,7 @@ impl Asker<'_> {
         if exists.is_some() {
             return Ok(());
         }
-        let queues = self.topology.queues(self.vhost_id).len();
+        let queues = self.topology.declared_queues(self.vhost_id);
         let access = self.topology.access();
         access.check_queues(self.vhost, queues, name)?;
         if let Ok(arguments) = QueueArguments::parse(arguments)

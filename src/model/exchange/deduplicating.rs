@@ -5,7 +5,8 @@
 //! Whatever the exchange leads anywhere comes to its owner core first, by way of its
 //! [own queue](super::own_queue). That one holds no messages but [notes](Note) of what has passed: as many
 //! as `x-cache-size` says, each as long as `x-cache-ttl` says. They survive restarts if the exchange is
-//! durable, unless `x-cache-persistence` is `memory`.
+//! durable, unless `x-cache-persistence` is `memory`. Policies with keys of these names count before the
+//! declaration, from when they are set, as with the plugin.
 
 use crate::amqp::error::ChannelError;
 use crate::amqp::properties::{self, Properties};
@@ -15,10 +16,10 @@ use crate::model::arguments::Arguments;
 use crate::model::deduplication::{HEADER, Key, key_of};
 use crate::model::expiration::EXPIRY_MAX_MS;
 
-const CACHE_SIZE: &str = "x-cache-size";
+pub(crate) const CACHE_SIZE: &str = "x-cache-size";
 /// An argument of the exchange, and a header that counts before it.
-const CACHE_TTL: &str = "x-cache-ttl";
-const CACHE_PERSISTENCE: &str = "x-cache-persistence";
+pub(crate) const CACHE_TTL: &str = "x-cache-ttl";
+pub(crate) const CACHE_PERSISTENCE: &str = "x-cache-persistence";
 const MEMORY: &[u8] = b"memory";
 
 /// Checks the arguments of the exchange.
@@ -71,6 +72,11 @@ pub(super) fn queue_arguments(of_exchange: &Arguments) -> Arguments {
         table = table.field(CACHE_PERSISTENCE, kept_in);
     }
     Arguments::parse(&table.into_bytes()).expect("written on the lines above")
+}
+
+/// Whether a queue with these arguments is one that remembers.
+pub(crate) fn is_cache(of_queue: &Arguments) -> bool {
+    of_queue.get(CACHE_SIZE).is_some()
 }
 
 /// What messages are compared by; none if this one isn't: it passes.

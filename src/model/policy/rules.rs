@@ -11,7 +11,8 @@ use super::{PolicyFault, PolicyKind};
 use crate::amqp::table::{TableWriter, Value};
 use crate::base::Name;
 use crate::base::name::SHORT_STRING_BYTES_MAX;
-use crate::model::arguments::{Arguments, QueueArguments, QueueType};
+use crate::model::arguments::{Arguments, DEDUPLICATES, QueueArguments, QueueType};
+use crate::model::exchange::deduplicating::{CACHE_PERSISTENCE, CACHE_SIZE, CACHE_TTL};
 use crate::model::expiration::EXPIRY_MAX_MS;
 
 /// What a policy asks for, by key.
@@ -22,13 +23,14 @@ pub struct PolicyRules(BTreeMap<&'static str, Setting>);
 enum Setting {
     Number(i64),
     Text(Arc<str>),
+    Flag(bool),
 }
 
 /// One key that RabbitMQ knows.
 struct Key {
     name: &'static str,
     check: Check,
-    /// What a value is not if the check fails.
+    /// What a value is not if the check fails, or for keys of plugins what it must be.
     noun: &'static str,
     /// Bits of the types of queues that a policy with this key doesn't apply to.
     unfit_types: u8,
@@ -48,6 +50,7 @@ enum Check {
     OneOf(&'static [&'static str]),
     OneOrTwo,
     Age,
+    Boolean,
 }
 
 const C: u8 = QueueType::Classic.bit();
@@ -84,6 +87,14 @@ impl Key {
     const fn ignored(name: &'static str, unfit_types: u8) -> Self {
         key(name, Check::Anything, "", unfit_types).without_effect()
     }
+
+    fn fault(&self, value: &Json) -> PolicyFault {
+        let (value, noun, name) = (erlang(value), self.noun, self.name);
+        PolicyFault(match name.starts_with(PREFIX) {
+            true => format!("'{name}' must be {noun}, got {value}"),
+            false => format!("{value} is not a valid {noun}"),
+        })
+    }
 }
 
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -92,8 +103,9 @@ const DEAD_LETTER_ROUTING_KEY: &str = "dead-letter-routing-key";
 const OVERFLOW: &str = "overflow";
 
 /// RabbitMQ 4's, with those of classic mirroring (RabbitMQ 3) and of plugins, so that old definitions
-/// can be taken over. Which types a key is unfit for is what their `capabilities` say.
-const KEYS: [Key; 38] = [
+/// can be taken over. Which types a key is unfit for is what their `capabilities` say. The plugin
+/// `rabbitmq-message-deduplication` calls its keys as the arguments that they replace.
+const KEYS: [Key; 42] = [
     key(
         ALTERNATE_EXCHANGE,
         Check::ShortString,
@@ -204,6 +216,25 @@ const KEYS: [Key; 38] = [
     )
     .for_operators()
     .without_effect(),
+    key(DEDUPLICATES, Check::Boolean, "a boolean", 0),
+    key(
+        CACHE_SIZE,
+        Check::AtLeast(1),
+        "an integer greater than 0",
+        0,
+    ),
+    key(
+        CACHE_TTL,
+        Check::Milliseconds(1),
+        "an integer greater than 0",
+        0,
+    ),
+    key(
+        CACHE_PERSISTENCE,
+        Check::OneOf(&["disk", "memory"]),
+        "either 'disk' or 'memory'",
+        0,
+    ),
     Key::ignored("consumer-disconnected-timeout", C | S),
     Key::ignored("delayed-retry-type", C | S).for_operators(),
     Key::ignored("delayed-retry-min", C | S).for_operators(),
@@ -244,9 +275,7 @@ impl PolicyRules {
                 unknown.push(format!("{{<<\"{name}\">>,{}}}", erlang(value)));
                 continue;
             };
-            let setting = key.check.read(value).ok_or_else(|| {
-                PolicyFault(format!("{} is not a valid {}", erlang(value), key.noun))
-            })?;
+            let setting = key.check.read(value).ok_or_else(|| key.fault(value))?;
             unfit_types |= key.unfit_types;
             if let (Some(setting), true) = (setting, key.has_effect) {
                 rules.0.insert(key.name, setting);
@@ -279,13 +308,37 @@ impl PolicyRules {
     pub fn alternate_exchange(&self) -> Option<Name> {
         match self.0.get(ALTERNATE_EXCHANGE)? {
             Setting::Text(name) => Some(Name::from(&**name)),
-            Setting::Number(_) => None,
+            Setting::Number(_) | Setting::Flag(_) => None,
         }
+    }
+
+    /// What a deduplicating exchange is to remember, if it was declared with these arguments: the plugin has
+    /// policies replace them.
+    pub fn replacing_cache(&self, declared: &Arguments) -> Arguments {
+        let replaces = |name: &str| {
+            let is_of_cache = [CACHE_SIZE, CACHE_TTL, CACHE_PERSISTENCE].contains(&name);
+            self.0.get(name).filter(|_| is_of_cache)
+        };
+        let mut replaced = TableWriter::new();
+        for (name, value) in declared.table().fields() {
+            if let Ok(name) = std::str::from_utf8(name)
+                && replaces(name).is_none()
+            {
+                replaced = replaced.field(name, value);
+            }
+        }
+        for name in self.0.keys() {
+            replaced = match replaces(name) {
+                Some(setting) => setting.write(name, replaced),
+                None => replaced,
+            };
+        }
+        Arguments::parse(&replaced.into_bytes()).expect("fields of a checked table and our own")
     }
 
     /// A queue's arguments as if they had been declared with these rules in mind: of two numbers the
     /// lower counts, and otherwise the declaration, but for the overflow of a quorum queue
-    /// (`rabbit_queue_type_util:args_policy_lookup` and who asks it).
+    /// (`rabbit_queue_type_util:args_policy_lookup` and who asks it), and for what the plugin compares.
     pub fn merged_with(&self, declared: &Arguments) -> Arguments {
         if self.0.is_empty() {
             return declared.clone();
@@ -296,7 +349,7 @@ impl PolicyRules {
         let is_quorum = queue_type == QueueType::Quorum;
         let takes = |key: &str| {
             let mut known = queue_type.compared_arguments();
-            known.any(|known| known.strip_prefix(PREFIX) == Some(key))
+            key == DEDUPLICATES || known.any(|known| known.strip_prefix(PREFIX) == Some(key))
         };
         let mut left = self.0.clone();
         left.retain(|key, _| takes(key));
@@ -312,8 +365,10 @@ impl PolicyRules {
             };
             let key = name.strip_prefix(PREFIX).unwrap_or_default();
             let number = value.as_integer();
-            merged = match (left.remove(key), number) {
+            let rule = left.remove(key).or_else(|| left.remove(name));
+            merged = match (rule, number) {
                 (Some(Setting::Number(rule)), Some(number)) => merged.long(name, rule.min(number)),
+                (Some(Setting::Flag(rule)), _) => merged.bool(name, rule),
                 (Some(Setting::Text(rule)), _) if is_quorum && key == OVERFLOW => {
                     merged.long_string(name, &rule)
                 }
@@ -321,22 +376,30 @@ impl PolicyRules {
             };
         }
         for (key, setting) in left {
-            merged = match setting {
-                Setting::Number(number) => merged.long(&argument(key), number),
-                Setting::Text(text) => {
-                    merged.field(&argument(key), Value::LongString(text.as_bytes()))
-                }
-            };
+            merged = setting.write(&argument(key), merged);
         }
         Arguments::parse(&merged.into_bytes()).expect("fields of a checked table and our own")
     }
 }
 
-/// A queue's arguments have the names of policies' keys with this before them.
+impl Setting {
+    fn write(&self, name: &str, table: TableWriter) -> TableWriter {
+        match self {
+            Self::Number(number) => table.long(name, *number),
+            Self::Text(text) => table.field(name, Value::LongString(text.as_bytes())),
+            Self::Flag(is) => table.bool(name, *is),
+        }
+    }
+}
+
+/// A queue's arguments have the names of policies' keys with this before them, if those haven't got it.
 const PREFIX: &str = "x-";
 
 fn argument(key: &str) -> String {
-    format!("{PREFIX}{key}")
+    match key.starts_with(PREFIX) {
+        true => key.to_owned(),
+        false => format!("{PREFIX}{key}"),
+    }
 }
 
 impl Check {
@@ -364,6 +427,7 @@ impl Check {
                 matches!(whole(value), Some(1 | 2)).then_some(None)
             }
             (Self::Age, Json::String(age)) => is_age(age).then(|| text(age)),
+            (Self::Boolean, Json::Bool(is)) => Some(Some(Setting::Flag(*is))),
             _ => None,
         }
     }

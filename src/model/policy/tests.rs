@@ -102,6 +102,18 @@ fn values_that_make_no_sense_are_refused_in_rabbitmqs_words() {
             json!({"max-priority": 5}),
             "[{<<\"max-priority\">>,5}] are not recognised policy settings",
         ),
+        (
+            json!({"x-message-deduplication": "true"}),
+            "'x-message-deduplication' must be a boolean, got <<\"true\">>",
+        ),
+        (
+            json!({"x-cache-size": 0}),
+            "'x-cache-size' must be an integer greater than 0, got 0",
+        ),
+        (
+            json!({"x-cache-persistence": "tape"}),
+            "'x-cache-persistence' must be either 'disk' or 'memory', got <<\"tape\">>",
+        ),
     ] {
         assert_eq!(fault(PolicyKind::User, "all", definition), expected);
     }
@@ -273,6 +285,42 @@ fn what_is_no_number_is_the_declarations_to_say() {
     let alone = merged(&rules, TableWriter::new());
     assert_eq!(alone.dead_letter_exchange, Some(Name::from("policy")));
     assert_eq!(alone.overflow, Overflow::RejectPublish);
+}
+
+#[test]
+fn policies_replace_what_a_declaration_says_of_duplicates() {
+    let declared = |is| TableWriter::new().bool("x-message-deduplication", is);
+    for is in [true, false] {
+        let rules = rules(PolicyKind::User, json!({"x-message-deduplication": is}));
+        for table in [TableWriter::new(), declared(true), declared(false)] {
+            assert_eq!(merged(&rules, table).deduplicates, is);
+        }
+    }
+    let unsaid = rules(PolicyKind::User, json!({"x-cache-size": 5}));
+    assert!(merged(&unsaid, declared(true)).deduplicates);
+    assert_eq!(
+        merged(&unsaid, TableWriter::new()),
+        QueueArguments::default()
+    );
+}
+
+#[test]
+fn policies_replace_what_an_exchange_is_to_remember() {
+    let rules = rules(
+        PolicyKind::User,
+        json!({"x-cache-size": 5, "x-cache-persistence": "memory", "max-length": 1}),
+    );
+    let declared = TableWriter::new()
+        .long("x-cache-size", 9)
+        .long("x-cache-ttl", 7);
+    let expected = TableWriter::new()
+        .long("x-cache-size", 5)
+        .long("x-cache-ttl", 7)
+        .long_string("x-cache-persistence", "memory");
+    assert_eq!(
+        rules.replacing_cache(&arguments(declared)),
+        arguments(expected)
+    );
 }
 
 #[test]

@@ -17,6 +17,13 @@ mod rubbish;
 mod settling;
 mod unsettled;
 
+fn rules_of_notes(size: u64) -> QueueArguments {
+    let mut rules = QueueArguments::default();
+    rules.deduplicates = true;
+    rules.max_length = Some(size);
+    rules
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -98,7 +105,6 @@ impl Queue {
         let mut queue = Self {
             ready: Ready::with_priorities(arguments.max_priority.unwrap_or(0)),
             consumers,
-            duplicates: arguments.deduplicates.then(Box::default),
             ..Self::default()
         };
         queue.set_rules(arguments);
@@ -115,18 +121,24 @@ impl Queue {
 
     /// The queue of a deduplicating exchange, for so many notes.
     pub fn noting(size: u64) -> Self {
-        let mut rules = QueueArguments::default();
-        rules.deduplicates = true;
-        rules.max_length = Some(size);
         Self {
             notes: true,
-            ..Self::new(rules)
+            ..Self::new(rules_of_notes(size))
         }
     }
 
+    /// As [`Queue::set_rules`]: so many notes from now on.
+    pub fn set_notes_max(&mut self, size: u64) -> bool {
+        self.set_rules(rules_of_notes(size))
+    }
+
     /// Other limits and times hold from now on; whether they are others. Priorities and how consumers
-    /// take turns stay, and when a message that is here expires. [`Queue::shorten`] is to follow.
+    /// take turns stay, and when a message that is here expires. One that begins to drop duplicates knows
+    /// those of messages that come from now on. [`Queue::shorten`] is to follow.
     pub fn set_rules(&mut self, arguments: QueueArguments) -> bool {
+        if arguments.deduplicates != self.duplicates.is_some() {
+            self.duplicates = arguments.deduplicates.then(Box::default);
+        }
         let has_any = arguments != QueueArguments::default();
         let rules = has_any.then(|| Box::new(arguments));
         let is_changed = self.rules != rules;

@@ -1,11 +1,12 @@
 //! How a topology becomes the next one, and which exchanges route differently from then on.
 
 use super::{BindingSet, DEFAULT_EXCHANGE, Exchange, Queue, Topology};
-use crate::base::{ExchangeId, QueueId};
+use crate::base::{ExchangeId, Name, QueueId};
 use crate::model::NameKey;
 use crate::model::administration::Administered;
 use crate::model::definition::{Binding, Change, Destination, ExchangeDefinition, QueueDefinition};
-use crate::model::exchange::Bindings;
+use crate::model::exchange::{Bindings, own_queue};
+use crate::model::name_rules::DIRECT_REPLY_TO;
 
 impl Topology {
     /// Takes one step. The same steps in the same order give every core the same topology; a step that
@@ -41,6 +42,7 @@ impl Topology {
         if self.queues.insert(id.index, id.generation, queue) {
             let vhost = &mut self.vhosts[definition.vhost.index()];
             vhost.queues.insert(NameKey(definition.name.clone()), id);
+            vhost.undeclared_queues += usize::from(is_undeclared(&definition.name));
             let default_exchange = self.exchange_by_name(definition.vhost, DEFAULT_EXCHANGE);
             self.revise(default_exchange.into_iter().collect());
         }
@@ -51,7 +53,9 @@ impl Topology {
             return;
         };
         let QueueDefinition { vhost, name, .. } = queue.definition;
-        self.vhosts[vhost.index()].queues.remove(name.as_bytes());
+        let of_vhost = &mut self.vhosts[vhost.index()];
+        of_vhost.queues.remove(name.as_bytes());
+        of_vhost.undeclared_queues -= usize::from(is_undeclared(&name));
         for binding in &queue.incoming {
             self.detach_from_source(binding);
         }
@@ -193,4 +197,9 @@ impl Topology {
             changed.extend(users.into_iter().flatten());
         }
     }
+}
+
+/// Whether a queue of that name comes and goes with something else. Clients can declare none that is called so.
+fn is_undeclared(queue: &Name) -> bool {
+    own_queue::exchange_of(queue).is_some() || queue.as_str().starts_with(DIRECT_REPLY_TO)
 }

@@ -55,6 +55,8 @@ pub struct Topology {
 struct Vhost {
     name: Name,
     queues: NameMap<QueueId>,
+    /// So many of them nobody has declared: exchanges' own, and where replies go.
+    undeclared_queues: usize,
     exchanges: NameMap<ExchangeId>,
     /// By the name of an exchange, those that have it as their alternate, whether it exists or not.
     alternate_of: NameMap<Vec<ExchangeId>>,
@@ -102,6 +104,7 @@ impl Topology {
             topology.vhosts.push(Vhost {
                 name: name.clone(),
                 queues: HashMap::with_hasher(hashing.clone()),
+                undeclared_queues: 0,
                 exchanges: HashMap::with_hasher(hashing.clone()),
                 alternate_of: HashMap::with_hasher(hashing.clone()),
                 policies: Policies::default(),
@@ -189,6 +192,12 @@ impl Topology {
     /// Ids of all queues of a vhost, in no order that means anything.
     pub fn queues(&self, vhost: VhostId) -> impl ExactSizeIterator<Item = QueueId> {
         self.vhost(vhost).queues.values().copied()
+    }
+
+    /// How many queues of a vhost somebody has declared: those that count against its limit.
+    pub fn declared_queues(&self, vhost: VhostId) -> usize {
+        let vhost = self.vhost(vhost);
+        vhost.queues.len() - vhost.undeclared_queues
     }
 
     /// Ids of all exchanges of a vhost, in no order that means anything.

@@ -7,9 +7,9 @@ use super::{DEFAULT_EXCHANGE, Exchange, Topology};
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
 use crate::model::NameKey;
 use crate::model::administration;
-use crate::model::arguments::{CONSUMER_TIMEOUT, QueueArguments};
-use crate::model::definition::ExchangeDefinition;
-use crate::model::exchange::own_queue;
+use crate::model::arguments::{Arguments, CONSUMER_TIMEOUT, QueueArguments};
+use crate::model::definition::{ExchangeDefinition, ExchangeKind};
+use crate::model::exchange::{deduplicating, own_queue};
 use crate::model::policy::{Effective, Policy, PolicyFault, PolicyKind};
 
 impl Topology {
@@ -32,6 +32,20 @@ impl Topology {
             .unwrap_or_default();
         let policies = &self.vhost(queue.vhost).policies;
         Some(policies.of_queue(&queue.name, queue_type))
+    }
+
+    /// The arguments of an exchange's own queue, with what policies for the exchange say instead; none for any
+    /// other queue.
+    pub fn own_queue_arguments(&self, id: QueueId) -> Option<Arguments> {
+        let queue = self.queue(id)?;
+        let exchange = Name::from(own_queue::exchange_of(&queue.name)?);
+        if !deduplicating::is_cache(&queue.arguments) {
+            return Some(queue.arguments.clone());
+        }
+        let policies = &self.vhost(queue.vhost).policies;
+        let rules = policies.of_exchange(&exchange).rules();
+        let replaced = rules.replacing_cache(&queue.arguments);
+        own_queue::arguments(ExchangeKind::Deduplicating, &replaced)
     }
 
     /// How long consumers of a queue may keep a delivery, if not for ever; `default`, if neither its

@@ -15,9 +15,9 @@ pub struct Routed {
     pub is_cacheable: bool,
     /// Whether no queue has been added that somebody may take the message from.
     pub is_unroutable: bool,
-    /// Whether only a deduplicating exchange of all that it has reached leads further: whether the message
-    /// goes anywhere is seen on that one's core.
-    pub is_open: bool,
+    /// How many deduplicating exchanges lead further, if nothing else does of all that it has reached: whether
+    /// the message goes anywhere is seen on their cores. Otherwise 0.
+    pub open: usize,
 }
 
 /// Where a message comes from that is to be routed, for the deduplicating exchanges on its way.
@@ -75,7 +75,7 @@ impl Topology {
         let mut routed = Routed {
             is_cacheable: true,
             is_unroutable: true,
-            is_open: false,
+            open: 0,
         };
         if let Some(default) = self.exchange_at(start)
             && default.bindings.is_none()
@@ -131,7 +131,9 @@ impl Topology {
             }
         }
         routed.is_unroutable = targets.len() == before + kept;
-        routed.is_open = open == 1 && targets.len() == before + kept + open;
+        if targets.len() == before + kept + open {
+            routed.open = open;
+        }
         routed
     }
 
