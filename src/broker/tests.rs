@@ -4,6 +4,7 @@
 mod alarm;
 mod moving;
 mod policies;
+mod stuck;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,6 +27,8 @@ struct Client {
     unsent: VecDeque<u8>,
     received: Vec<u8>,
     is_closed: bool,
+    /// It reads nothing: its output stays with its session.
+    is_stuck: bool,
 }
 
 struct World {
@@ -85,6 +88,7 @@ impl World {
             unsent: VecDeque::new(),
             received: Vec::new(),
             is_closed: false,
+            is_stuck: false,
         });
         let client = self.clients.len() - 1;
         let mut hello = PROTOCOL_HEADER.to_vec();
@@ -221,6 +225,10 @@ impl World {
         let core = &mut self.cores[index];
         core.settle(Time(1));
         while let Some(session) = core.next_dirty() {
+            let is_it = |one: &&Client| one.core == index && one.session == session;
+            if self.clients.iter().filter(is_it).any(|one| one.is_stuck) {
+                continue;
+            }
             let (output, fate) = core.output(session);
             let mut slices = [std::io::IoSlice::new(&[]); 4];
             let mut written = Vec::new();
