@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::options::{Cores, LogLevel};
-
-/// More cores than this can't be told apart in an identity.
-const CORES_MAX: u16 = 1024;
+use crate::base::limits::CORES_MAX;
 
 /// `127.0.0.1:5672`, `[::]:5672`, `localhost:5672`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -37,11 +35,12 @@ pub(super) fn everywhere(port: u16) -> SocketAddr {
 /// `4`, `0,2`, `0-3`, `0-1,4`.
 pub(super) fn cores(text: &str) -> Result<Cores, &'static str> {
     const EXPECTED: &str = "expected a count such as 4 or a list of CPUs such as 0,2 or 0-3";
+    const TOO_MANY: &str = "expected at most 64 cores";
     if let Ok(count) = text.parse() {
-        return if (1..=CORES_MAX).contains(&count) {
-            Ok(Cores::Count(count))
-        } else {
-            Err(EXPECTED)
+        return match count {
+            0 => Err(EXPECTED),
+            1..=CORES_MAX => Ok(Cores::Count(count)),
+            _ => Err(TOO_MANY),
         };
     }
     let mut cpus = vec![];
@@ -50,8 +49,11 @@ pub(super) fn cores(text: &str) -> Result<Cores, &'static str> {
         let first: u16 = first.parse().map_err(|_| EXPECTED)?;
         let last: u16 = last.parse().map_err(|_| EXPECTED)?;
         for cpu in first..=last {
-            if cpus.contains(&usize::from(cpu)) || cpus.len() == usize::from(CORES_MAX) {
+            if cpus.contains(&usize::from(cpu)) {
                 return Err(EXPECTED);
+            }
+            if cpus.len() == usize::from(CORES_MAX) {
+                return Err(TOO_MANY);
             }
             cpus.push(usize::from(cpu));
         }
@@ -139,6 +141,14 @@ mod tests {
         assert_eq!(cores("0-3"), Ok(Cores::Cpus(vec![0, 1, 2, 3])));
         assert_eq!(cores("4,0-1"), Ok(Cores::Cpus(vec![4, 0, 1])));
         assert_eq!(cores("1-1"), Ok(Cores::Cpus(vec![1])));
+        assert_eq!(
+            cores("100-163").map(|cores| cores == Cores::Cpus((100..164).collect())),
+            Ok(true)
+        );
+        assert_eq!(cores("64"), Ok(Cores::Count(CORES_MAX)));
+        for text in ["65", "0-64", "2000"] {
+            assert_eq!(cores(text), Err("expected at most 64 cores"));
+        }
         for text in [
             "", "0", "-1", "1-", "3-1", "0,0", "0-2,1", "1,", "a", "2000", "0-5000", "99999",
         ] {

@@ -219,6 +219,15 @@ fn locked_memory_that_cannot_be_raised() {
 }
 
 #[test]
+fn more_cores_than_there_can_be() {
+    if another_broker_is_tested() {
+        return;
+    }
+    let arguments = ["--cores", "65"].map(str::to_owned);
+    expect_refusal(&binary(), &arguments, &["65", "at most 64 cores"]);
+}
+
+#[test]
 fn locked_memory_that_may_be_raised_is_raised() {
     if another_broker_is_tested() {
         return;
