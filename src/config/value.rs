@@ -18,13 +18,22 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
         .map_err(|_| "expected an address and a port such as 127.0.0.1:5672 or [::]:5672")
 }
 
-/// `5672` (on every address) or an [`address`].
+/// `5672` (on every address), or an [`address`], which may leave out the brackets.
 pub(super) fn port_or_address(text: &str) -> Result<SocketAddr, &'static str> {
-    match text.parse() {
-        Ok(port) => Ok(everywhere(port)),
-        Err(_) => address(text)
-            .map_err(|_| "expected a port or an address and a port, such as 127.0.0.1:5672"),
+    if let Ok(port) = text.parse() {
+        return Ok(everywhere(port));
     }
+    address(text).or_else(|_| {
+        without_brackets(text)
+            .ok_or("expected a port or an address and a port, such as 127.0.0.1:5672")
+    })
+}
+
+/// As RabbitMQ's pages write an address of IPv6 and a port: `::1:5672`, `:::5672`.
+fn without_brackets(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let ip: Ipv6Addr = ip.parse().ok()?;
+    Some(SocketAddr::from((ip, port.parse().ok()?)))
 }
 
 /// A port on every address of both IP versions.
@@ -195,6 +204,8 @@ mod tests {
         assert_eq!(parsed("5672"), Ok("[::]:5672".to_owned()));
         assert_eq!(parsed("127.0.0.1:1"), Ok("127.0.0.1:1".to_owned()));
         assert_eq!(parsed("[::1]:1"), Ok("[::1]:1".to_owned()));
+        assert_eq!(parsed("::1:1"), Ok("[::1]:1".to_owned()));
+        assert_eq!(parsed(":::1"), Ok("[::]:1".to_owned()));
         assert_eq!(parsed("localhost:1"), Ok("127.0.0.1:1".to_owned()));
         for text in ["", "70000", "127.0.0.1", "::1:x", "localhost:", "host:1"] {
             assert!(parsed(text).is_err(), "{text}");
