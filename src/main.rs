@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("leveret: {error}");
+            // There may be nobody to hear it, or no room where it goes; `eprintln` would panic then.
+            let _ = writeln!(io::stderr(), "leveret: {error}");
             ExitCode::FAILURE
         }
     }
@@ -45,6 +46,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // It would tell of a line that can't be written on standard error, too, and panic if that fails: a log
+        // on a full disk, or whose reader is gone, must not end the broker.
+        .log_internal_errors(false)
         .init();
     for warning in &options.warnings {
         tracing::warn!("{warning}");
