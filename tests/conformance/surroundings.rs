@@ -2,8 +2,14 @@
 
 use crate::support::broker::{Broker, binary};
 use crate::support::home::Home;
-use crate::support::process::Process;
+use crate::support::process::{Pipe, Process};
+use amq_protocol::protocol::queue;
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
+
+/// Flags and value of the property `delivery_mode`.
+const PERSISTENT: [u8; 3] = [0x10, 0, 2];
 
 /// A broker that `program` starts, which takes a command line behind its own arguments; none when a reference
 /// is tested.
@@ -38,4 +44,38 @@ fn a_mistake_that_cannot_be_told_is_no_crash() {
     let leveret = [binary().display().to_string(), "--colour".to_owned()];
     let process = Process::start(Path::new("sh"), &[&line[..], &leveret].concat());
     assert_eq!(process.wait().code(), Some(1));
+}
+
+#[test]
+fn more_clients_than_descriptors_leave_the_logs_theirs() {
+    let home = Home::new("");
+    let few = ["--nofile=100:100"];
+    let Some(broker) = started_by("prlimit", &few, &home, 1) else {
+        return;
+    };
+    let keeper = broker.connect();
+    let channel = keeper.channel();
+    let clients: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(broker.address).expect("the broker accepts connections"))
+        .collect();
+    // It was refused, as was everybody behind it.
+    let mut last = clients.last().expect("there are some");
+    assert!(matches!(last.read(&mut [0]), Ok(0) | Err(_)));
+    // Neither log has a file so far.
+    let durable = queue::Declare {
+        queue: "kept".into(),
+        durable: true,
+        ..queue::Declare::default()
+    };
+    channel.call::<queue::DeclareOk>(durable);
+    channel.confirm_select();
+    channel.publish_content("", "kept", &PERSISTENT, b"a message");
+    channel.confirmed(1..=1);
+    drop(clients);
+    keeper.close();
+    broker.process().signal("TERM");
+    assert!(broker.process().wait().success());
+    let lines = broker.process().all_lines(Pipe::Err);
+    let told = lines.iter().filter(|line| line.contains("ulimit -n"));
+    assert_eq!(told.count(), 1, "{lines:?}");
 }
