@@ -27,11 +27,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that a core accepts before it lets the reactor and its other tasks run, for so long.
 const ACCEPTS_AT_ONCE: usize = 64;
 const BREATH: Duration = Duration::from_micros(100);
-/// Descriptors that clients don't get, as a part of all: one for each file of the logs is needed, and without
-/// it the broker would end.
+/// Descriptors that clients don't get, as a part of all: without one for the next file of a log the broker
+/// would end.
 const KEPT_PART: u64 = 4;
-/// The most of them: the files of 64 GB of messages.
-const KEPT_MAX: u64 = 1024;
+/// The most of them: as many as the disks of all cores keep open.
+const KEPT_MAX: u64 = 2048;
 /// How long a port may stay taken by a process that is gone: the kernel closes the sockets that its
 /// io_uring still waited on a moment after its end (up to some 100 ms seen).
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
