@@ -30,6 +30,7 @@ mod recover;
 mod ring;
 mod signals;
 mod socket;
+mod standard_error;
 mod turn;
 
 use std::collections::hash_map::RandomState;
@@ -55,6 +56,7 @@ use self::mesh::Links;
 use self::monitor::Monitor;
 use self::ready::ReadyList;
 use self::recover::recover;
+pub use self::standard_error::StandardError;
 use self::turn::Turn;
 use crate::base::{CoreId, Settings};
 use crate::broker::{Core, RecoveredDefinitions, Stored};

@@ -2,14 +2,13 @@
 
 use crate::support::broker::{Broker, binary};
 use crate::support::home::Home;
+use crate::support::login::Login;
 use crate::support::process::{Pipe, Process};
+use crate::support::wire;
 use amq_protocol::protocol::queue;
 use std::io::Read;
 use std::net::TcpStream;
 use std::path::Path;
-
-/// Flags and value of the property `delivery_mode`.
-const PERSISTENT: [u8; 3] = [0x10, 0, 2];
 
 /// A broker that `program` starts, which takes a command line behind its own arguments; none when a reference
 /// is tested.
@@ -31,6 +30,23 @@ fn a_log_that_cannot_be_written_does_not_end_it() {
     let Some(broker) = started_by("sh", &into_a_full_disk, &home, 2) else {
         return;
     };
+    broker.connect().is_alive();
+    broker.stop();
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let home = Home::new("");
+    let pipe = home.data().with_extension("pipe").display().to_string();
+    let into_a_full_pipe =
+        "mkfifo \"$0\" && exec 3<>\"$0\" && head -c 65536 /dev/zero >&3 && exec \"$@\" 2>&3";
+    let Some(broker) = started_by("sh", &["-c", into_a_full_pipe, &pipe], &home, 2) else {
+        return;
+    };
+    // Its connection is closed with an error, which is worth a line.
+    let mut raw = Login::default().raw(broker.address);
+    raw.send(&wire::frame(wire::HEADER, 1, &[]));
+    raw.until_end_answering_close();
     broker.connect().is_alive();
     broker.stop();
 }
@@ -69,7 +85,7 @@ fn more_clients_than_descriptors_leave_the_logs_theirs() {
     };
     channel.call::<queue::DeclareOk>(durable);
     channel.confirm_select();
-    channel.publish_content("", "kept", &PERSISTENT, b"a message");
+    channel.publish_content("", "kept", wire::PERSISTENT, b"a message");
     channel.confirmed(1..=1);
     drop(clients);
     keeper.close();
