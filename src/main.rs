@@ -6,7 +6,7 @@ use std::panic;
 use std::process::{self, ExitCode};
 
 use leveret::config::{self, Action, CommandLine, Flags, LogLevel};
-use leveret::runtime;
+use leveret::runtime::{self, StandardError};
 use mimalloc::MiMalloc;
 use tracing::level_filters::LevelFilter;
 
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("leveret: {error}");
+            // There may be nobody to hear it, or no room where it goes; `eprintln` would panic then.
+            let _ = writeln!(io::stderr(), "leveret: {error}");
             ExitCode::FAILURE
         }
     }
@@ -44,7 +45,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         .with_max_level(level(options.log_level))
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_writer(|| StandardError)
+        // It would tell of a line that can't be written on standard error, too, and panic if that fails: a log
+        // on a full disk, or whose reader is gone, must not end the broker.
+        .log_internal_errors(false)
         .init();
     for warning in &options.warnings {
         tracing::warn!("{warning}");

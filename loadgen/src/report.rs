@@ -19,7 +19,7 @@ use crate::stats::{Counts, Latencies, WorkerStats};
 
 pub(crate) use live::{Live, Progress};
 pub(crate) use sinks::Sinks;
-pub(crate) use summary::{Percentiles, Summary, microseconds, print_json};
+pub(crate) use summary::{Percentiles, Summary, microseconds, print_json, say};
 pub(crate) use table::{grouped, table};
 
 use hlog::Interval;

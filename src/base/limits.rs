@@ -102,7 +102,7 @@ pub const EXCHANGE_HOPS_MAX: usize = 1000;
 /// RabbitMQ would keep a record for each unit of it.
 pub const BINDING_WEIGHT_MAX: u32 = u32::MAX;
 /// Bytes of contents that a connection may have begun and not completed, over all its channels: some
-/// of the largest messages, and not 2047 of them.
+/// of the largest messages, and not 2047 of them. One message may be larger if `max_message_size` says so.
 pub const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Messages that a recent history exchange keeps at most: each new binding gets copies of all of them in
 /// one step.

@@ -2,8 +2,10 @@
 //! which core runs next, which ring delivers, and how the bytes are cut.
 
 mod alarm;
+mod large;
 mod moving;
 mod policies;
+mod stuck;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,6 +30,8 @@ struct Client {
     unsent: VecDeque<u8>,
     received: Vec<u8>,
     is_closed: bool,
+    /// It reads nothing: its output stays with its session.
+    is_stuck: bool,
 }
 
 struct World {
@@ -87,6 +91,7 @@ impl World {
             unsent: VecDeque::new(),
             received: Vec::new(),
             is_closed: false,
+            is_stuck: false,
         });
         let client = self.clients.len() - 1;
         let mut hello = PROTOCOL_HEADER.to_vec();
@@ -236,6 +241,10 @@ impl World {
         let core = &mut self.cores[index];
         core.settle(Time(1));
         while let Some(session) = core.next_dirty() {
+            let is_it = |one: &&Client| one.core == index && one.session == session;
+            if self.clients.iter().filter(is_it).any(|one| one.is_stuck) {
+                continue;
+            }
             let (output, fate) = core.output(session);
             let mut slices = [std::io::IoSlice::new(&[]); 4];
             let mut written = Vec::new();

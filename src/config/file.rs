@@ -32,13 +32,16 @@ const MEMORY_FRACTION_MAX: f64 = 1.0;
 const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
-const WITHOUT_EFFECT: [&str; 56] = [
+const WITHOUT_EFFECT: [&str; 76] = [
+    "amqp1_0.",
     "anonymous_login_",
     "auth_backends.",
+    "auth_cache.",
     "auth_http.",
     "auth_ldap.",
     "auth_mechanisms.",
     "auth_oauth2.",
+    "aws.",
     "background_gc_",
     "channel_max_per_node",
     "channel_operation_timeout",
@@ -47,6 +50,7 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "cluster_keepalive_interval",
     "cluster_name",
     "cluster_partition_handling",
+    "cluster_partition_handling.",
     "cluster_tags.",
     "collect_statistics",
     "collect_statistics_",
@@ -55,10 +59,15 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "credential_validator.",
     "default_policies.",
     "default_queue_type",
+    "default_worker_pool_size",
     "definitions.",
+    "delegate_count",
     "deprecated_features.",
     "distribution.",
+    "erlang.",
+    "event_exchange.",
     "federation.",
+    "hipe_compile",
     "initial_frame_max",
     "listeners.ssl",
     "listeners.ssl.",
@@ -68,12 +77,16 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "max_connections",
     "memory_monitor_interval",
     "message_interceptors.",
+    "message_store_shutdown_timeout",
+    "mirroring_sync_",
     "mnesia_table_loading_retry_",
+    "motd_file",
     "mqtt.",
     "msg_store_",
     "net_ticktime",
     "num_acceptors.",
     "password_hashing_module",
+    "product.",
     "prometheus.",
     "proxy_protocol",
     "queue_index_",
@@ -82,13 +95,20 @@ const WITHOUT_EFFECT: [&str; 56] = [
     "quorum_queue.",
     "raft.",
     "reverse_dns_lookups",
+    "socket_writer.",
     "ssl_",
     "stomp.",
     "stream.",
+    "sysmon_handler.",
+    "tcp_listen_options",
     "tcp_listen_options.",
     "total_memory_available_override_value",
+    "trust_store.",
+    "vhost_restart_strategy",
     "vm_memory_calculation_strategy",
     "vm_memory_high_watermark_paging_ratio",
+    "web_mqtt.",
+    "web_stomp.",
 ];
 
 /// What a file says, key by key; nothing where it says nothing.
@@ -515,6 +535,35 @@ mod tests {
                 "f line 7: default_queue_type has no effect here",
             ]
         );
+    }
+
+    #[test]
+    fn keys_of_rabbitmqs_plugins_and_of_its_past_do_no_harm() {
+        for key in [
+            "amqp1_0.default_user",
+            "auth_cache.cache_ttl",
+            "aws.prefer_imdsv2",
+            "cluster_partition_handling.pause_if_all_down.recover",
+            "default_worker_pool_size",
+            "delegate_count",
+            "erlang.K",
+            "event_exchange.vhost",
+            "hipe_compile",
+            "message_store_shutdown_timeout",
+            "mirroring_sync_batch_size",
+            "motd_file",
+            "product.name",
+            "socket_writer.gc_threshold",
+            "sysmon_handler.triggers.port",
+            "tcp_listen_options",
+            "trust_store.ssl_options.verify",
+            "vhost_restart_strategy",
+            "web_mqtt.tcp.port",
+            "web_stomp.ws_path",
+        ] {
+            let warnings = settings(&format!("{key} = none\n")).1;
+            assert_eq!(warnings, [format!("f line 1: {key} has no effect here")]);
+        }
     }
 
     #[test]

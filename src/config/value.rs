@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::options::{Cores, LogLevel};
-
-/// More cores than this can't be told apart in an identity.
-const CORES_MAX: u16 = 1024;
+use crate::base::limits::CORES_MAX;
 
 /// `127.0.0.1:5672`, `[::]:5672`, `localhost:5672`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -20,13 +18,22 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
         .map_err(|_| "expected an address and a port such as 127.0.0.1:5672 or [::]:5672")
 }
 
-/// `5672` (on every address) or an [`address`].
+/// `5672` (on every address), or an [`address`], which may leave out the brackets.
 pub(super) fn port_or_address(text: &str) -> Result<SocketAddr, &'static str> {
-    match text.parse() {
-        Ok(port) => Ok(everywhere(port)),
-        Err(_) => address(text)
-            .map_err(|_| "expected a port or an address and a port, such as 127.0.0.1:5672"),
+    if let Ok(port) = text.parse() {
+        return Ok(everywhere(port));
     }
+    address(text).or_else(|_| {
+        without_brackets(text)
+            .ok_or("expected a port or an address and a port, such as 127.0.0.1:5672")
+    })
+}
+
+/// As RabbitMQ's pages write an address of IPv6 and a port: `::1:5672`, `:::5672`.
+fn without_brackets(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let ip: Ipv6Addr = ip.parse().ok()?;
+    Some(SocketAddr::from((ip, port.parse().ok()?)))
 }
 
 /// A port on every address of both IP versions.
@@ -37,11 +44,12 @@ pub(super) fn everywhere(port: u16) -> SocketAddr {
 /// `4`, `0,2`, `0-3`, `0-1,4`.
 pub(super) fn cores(text: &str) -> Result<Cores, &'static str> {
     const EXPECTED: &str = "expected a count such as 4 or a list of CPUs such as 0,2 or 0-3";
+    const TOO_MANY: &str = "expected at most 64 cores";
     if let Ok(count) = text.parse() {
-        return if (1..=CORES_MAX).contains(&count) {
-            Ok(Cores::Count(count))
-        } else {
-            Err(EXPECTED)
+        return match count {
+            0 => Err(EXPECTED),
+            1..=CORES_MAX => Ok(Cores::Count(count)),
+            _ => Err(TOO_MANY),
         };
     }
     let mut cpus = vec![];
@@ -50,8 +58,11 @@ pub(super) fn cores(text: &str) -> Result<Cores, &'static str> {
         let first: u16 = first.parse().map_err(|_| EXPECTED)?;
         let last: u16 = last.parse().map_err(|_| EXPECTED)?;
         for cpu in first..=last {
-            if cpus.contains(&usize::from(cpu)) || cpus.len() == usize::from(CORES_MAX) {
+            if cpus.contains(&usize::from(cpu)) {
                 return Err(EXPECTED);
+            }
+            if cpus.len() == usize::from(CORES_MAX) {
+                return Err(TOO_MANY);
             }
             cpus.push(usize::from(cpu));
         }
@@ -139,6 +150,14 @@ mod tests {
         assert_eq!(cores("0-3"), Ok(Cores::Cpus(vec![0, 1, 2, 3])));
         assert_eq!(cores("4,0-1"), Ok(Cores::Cpus(vec![4, 0, 1])));
         assert_eq!(cores("1-1"), Ok(Cores::Cpus(vec![1])));
+        assert_eq!(
+            cores("100-163").map(|cores| cores == Cores::Cpus((100..164).collect())),
+            Ok(true)
+        );
+        assert_eq!(cores("64"), Ok(Cores::Count(CORES_MAX)));
+        for text in ["65", "0-64", "2000"] {
+            assert_eq!(cores(text), Err("expected at most 64 cores"));
+        }
         for text in [
             "", "0", "-1", "1-", "3-1", "0,0", "0-2,1", "1,", "a", "2000", "0-5000", "99999",
         ] {
@@ -185,6 +204,8 @@ mod tests {
         assert_eq!(parsed("5672"), Ok("[::]:5672".to_owned()));
         assert_eq!(parsed("127.0.0.1:1"), Ok("127.0.0.1:1".to_owned()));
         assert_eq!(parsed("[::1]:1"), Ok("[::1]:1".to_owned()));
+        assert_eq!(parsed("::1:1"), Ok("[::1]:1".to_owned()));
+        assert_eq!(parsed(":::1"), Ok("[::]:1".to_owned()));
         assert_eq!(parsed("localhost:1"), Ok("127.0.0.1:1".to_owned()));
         for text in ["", "70000", "127.0.0.1", "::1:x", "localhost:", "host:1"] {
             assert!(parsed(text).is_err(), "{text}");

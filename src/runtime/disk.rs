@@ -70,13 +70,19 @@ const LOGS: usize = 2;
 /// and its sockets need them too.
 const OPERATIONS_MAX: usize = 64;
 
+/// Files that stay open: each is a descriptor, and a log may have thousands. Those written to and set aside for
+/// that are some six in both logs; the others were read from last.
+const OPEN_MAX: usize = 32;
+
 type Key = (LogName, FileNumber);
 
 /// The files of one core, and what is under way there.
 pub(crate) struct Disk {
     paths: Paths,
     /// Open for commits and reads.
-    files: HashMap<Key, Rc<DmaFile>>,
+    files: HashMap<Key, OpenFile>,
+    /// How often a file was used.
+    uses: u64,
     running: Vec<Operation>,
     /// Files to be swept when what is under way there has ended.
     to_sweep: Vec<(Key, Sweep)>,
@@ -84,6 +90,12 @@ pub(crate) struct Disk {
     bell: Arc<Bell>,
     /// Something was begun that the kernel hasn't seen yet.
     unsubmitted: bool,
+}
+
+struct OpenFile {
+    file: Rc<DmaFile>,
+    /// [`Disk::uses`] then.
+    last_use: u64,
 }
 
 /// Something that is under way.
@@ -118,6 +130,7 @@ impl Disk {
         }
         Self {
             files: HashMap::new(),
+            uses: 0,
             running: vec![],
             to_sweep: vec![],
             sweeper: Sweeper::new(paths.clone()),
@@ -211,7 +224,7 @@ impl Disk {
     }
 
     fn prepare(&mut self, key: Key, size: u64) {
-        let path = self.paths.file(key.0, key.1);
+        let (_, path) = self.place(key);
         self.start(key, false, async move {
             match operation::prepare(&path, size).await {
                 Ok(file) => Ok(Outcome::Prepared(file)),
@@ -250,7 +263,7 @@ impl Disk {
             // glommio panics if a file's name goes while it opens it.
             return self.to_sweep.push((key, sweep));
         }
-        let Some(file) = self.files.remove(&key) else {
+        let Some(OpenFile { file, .. }) = self.files.remove(&key) else {
             return self.sweeper.order(sweep, key.0, key.1);
         };
         self.start(key, false, async move {
@@ -261,9 +274,31 @@ impl Disk {
     }
 
     /// A file's descriptor, if it is open, and its path.
-    fn place(&self, key: Key) -> (Option<Rc<DmaFile>>, PathBuf) {
-        let open = self.files.get(&key).map(Rc::clone);
+    fn place(&mut self, key: Key) -> (Option<Rc<DmaFile>>, PathBuf) {
+        self.uses += 1;
+        let open = self.files.get_mut(&key).map(|open| {
+            open.last_use = self.uses;
+            Rc::clone(&open.file)
+        });
         (open, self.paths.file(key.0, key.1))
+    }
+
+    /// Keeps a file open, and closes the one that has been unused for longest if there are too many.
+    fn keep_open(&mut self, key: Key, file: &Rc<DmaFile>) {
+        let last_use = self.uses;
+        self.files.entry(key).or_insert_with(|| OpenFile {
+            file: Rc::clone(file),
+            last_use,
+        });
+        if self.files.len() <= OPEN_MAX {
+            return;
+        }
+        let in_use = |key: &Key| self.running.iter().any(|operation| operation.key == *key);
+        let unused = self.files.iter().filter(|(key, _)| !in_use(key));
+        if let Some((key, _)) = unused.min_by_key(|(_, open)| open.last_use) {
+            let key = *key;
+            self.files.remove(&key);
+        }
     }
 
     fn start(
@@ -324,8 +359,7 @@ impl Disk {
     fn note(&mut self, key: Key, outcome: &Outcome) {
         match outcome {
             Outcome::Committed(file) | Outcome::Prepared(file) | Outcome::Read(_, file, _) => {
-                let file = || Rc::clone(file);
-                self.files.entry(key).or_insert_with(file);
+                self.keep_open(key, file);
             }
             Outcome::Full => self.sweeper.order(Sweep::Remove, key.0, key.1),
             Outcome::Lost(_) => {}

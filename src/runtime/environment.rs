@@ -12,6 +12,11 @@ use super::StartError;
 /// kernels from 5.12 on doesn't count.)
 const MEMLOCK_BYTES: u64 = 512 * 1024;
 
+/// Descriptors that a broker needs without a client, and each of its cores: rings, sockets between the cores,
+/// listeners, the first files of the logs. (A quarter of all is left for more files.)
+const DESCRIPTORS: u64 = 16;
+const DESCRIPTORS_OF_CORE: u64 = 16;
+
 /// Raises the limits that can be raised, and checks that io_uring works.
 pub(crate) fn prepare() -> Result<(), StartError> {
     // The first park of a core would else wait 30 to 50 ms for the kernel to register us. Where the
@@ -33,6 +38,15 @@ fn raise_open_files() {
             maximum: limit.maximum,
         },
     );
+}
+
+/// Whether so many cores can be started under the limit on open files. Without this glommio panics half-way.
+pub(crate) fn check_open_files(cores: u16) -> Result<(), StartError> {
+    let need = DESCRIPTORS + u64::from(cores) * DESCRIPTORS_OF_CORE;
+    match getrlimit(Resource::Nofile).current {
+        Some(have) if have < need => Err(StartError::OpenFiles { have, need, cores }),
+        _ => Ok(()),
+    }
 }
 
 fn raise_locked_memory() -> Result<(), StartError> {

@@ -17,6 +17,7 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, getrlimit};
 
 use super::StartError;
 use crate::config::Options;
@@ -26,6 +27,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that a core accepts before it lets the reactor and its other tasks run, for so long.
 const ACCEPTS_AT_ONCE: usize = 64;
 const BREATH: Duration = Duration::from_micros(100);
+/// Descriptors that clients don't get, as a part of all: without one for the next file of a log the broker
+/// would end.
+const KEPT_PART: u64 = 4;
+/// The most of them: as many as the disks of all cores keep open.
+const KEPT_MAX: u64 = 2048;
 /// How long a port may stay taken by a process that is gone: the kernel closes the sockets that its
 /// io_uring still waited on a moment after its end (up to some 100 ms seen).
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -147,6 +153,7 @@ impl Listeners {
     /// Starts to accept. `main_task` is woken for each connection.
     pub(crate) fn start(sockets: Vec<OwnedFd>, nodelay: bool, main_task: &Waker) -> Self {
         let accepted = Rc::new(RefCell::new(VecDeque::new()));
+        let clients_end = clients_end(getrlimit(Resource::Nofile).current);
         let numbers = sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let tasks = sockets
             .into_iter()
@@ -157,6 +164,7 @@ impl Listeners {
                 glommio::spawn_local(accept_for_ever(
                     listener,
                     nodelay,
+                    clients_end,
                     accepted,
                     main_task.clone(),
                 ))
@@ -192,6 +200,7 @@ impl Listeners {
 async fn accept_for_ever(
     listener: TcpListener,
     nodelay: bool,
+    clients_end: RawFd,
     accepted: Rc<RefCell<VecDeque<Accepted>>>,
     main_task: Waker,
 ) {
@@ -199,6 +208,16 @@ async fn accept_for_ever(
     let mut at_once = 0;
     loop {
         match listener.accept().await {
+            // The kernel gives away the lowest number that is free.
+            Ok(stream) if stream.as_raw_fd() >= clients_end => {
+                if !std::mem::replace(&mut warned, true) {
+                    tracing::warn!(
+                        "connections are refused: {clients_end} descriptors are in use, and the others are for \
+                         the logs; raise the limit on open files (ulimit -n)"
+                    );
+                }
+                at_once += 1;
+            }
             Ok(stream) => {
                 // It fails if the client has gone already.
                 if let Ok(loopback) = prepare(&stream, nodelay) {
@@ -227,6 +246,13 @@ async fn accept_for_ever(
             Timer::new(BREATH).await;
         }
     }
+}
+
+/// The first descriptor that no client gets, if there may be so many.
+fn clients_end(limit: Option<u64>) -> RawFd {
+    let limit = limit.unwrap_or(u64::MAX);
+    let kept = (limit / KEPT_PART).min(KEPT_MAX);
+    RawFd::try_from(limit - kept).unwrap_or(RawFd::MAX)
 }
 
 /// Sets the socket up; whether the client is on this machine.

@@ -30,6 +30,7 @@ mod recover;
 mod ring;
 mod signals;
 mod socket;
+mod standard_error;
 mod turn;
 
 use std::collections::hash_map::RandomState;
@@ -55,6 +56,7 @@ use self::mesh::Links;
 use self::monitor::Monitor;
 use self::ready::ReadyList;
 use self::recover::recover;
+pub use self::standard_error::StandardError;
 use self::turn::Turn;
 use crate::base::{CoreId, Settings};
 use crate::broker::{Core, RecoveredDefinitions, Stored};
@@ -187,6 +189,19 @@ pub enum StartError {
         /// KiB.
         need: u64,
     },
+    /// The limit on open files is too low and can't be raised.
+    #[error(
+        "the limit on open files is {have} and {cores} cores need {need}, besides one for each client: raise it with \
+         `ulimit -n 65536`, in a unit file with LimitNOFILE=65536, in a container with --ulimit nofile=65536"
+    )]
+    OpenFiles {
+        /// Descriptors.
+        have: u64,
+        /// Descriptors.
+        need: u64,
+        /// Those that are to be started.
+        cores: u16,
+    },
     /// io_uring is forbidden by the administrator or by a container's profile.
     #[error(
         "io_uring is forbidden here: allow it with `sysctl kernel.io_uring_disabled=0`, or in a container \
@@ -234,6 +249,7 @@ pub fn serve(mut options: Options) -> Result<(), StartError> {
     let data_dir = DataDir::open(&options.data_dir)?;
     let placement = placement::place(&options.cores)?;
     let cores = placement.cpus.len() as u16;
+    environment::check_open_files(cores)?;
     let bound = listener::bind(&options, cores)?;
     let (beds, links) = mesh::mesh(cores).map_err(StartError::Mesh)?;
     let monitor = Monitor::new(&options, Arc::clone(&beds));

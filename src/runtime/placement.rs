@@ -1,5 +1,6 @@
 //! Which CPU each core of the broker is pinned to.
 
+use crate::base::limits::CORES_MAX;
 use crate::config::Cores;
 
 use super::StartError;
@@ -25,7 +26,16 @@ fn place_on(allowed: &[usize], cores: &Cores) -> Result<Placement, StartError> {
         return Err(StartError::NoCpu);
     }
     let cpus: Vec<usize> = match cores {
-        Cores::All => allowed.to_vec(),
+        Cores::All => {
+            let cores_max = usize::from(CORES_MAX);
+            if allowed.len() > cores_max {
+                tracing::warn!(
+                    "{} CPUs are there; the first {cores_max} are used, which is the most",
+                    allowed.len()
+                );
+            }
+            allowed.iter().copied().take(cores_max).collect()
+        }
         Cores::Count(count) => allowed
             .iter()
             .copied()
@@ -70,6 +80,12 @@ mod tests {
     #[test]
     fn by_default_every_allowed_cpu_gets_a_core() {
         assert_eq!(cpus(&[1, 3], &Cores::All), (vec![1, 3], true));
+    }
+
+    #[test]
+    fn by_default_no_more_cpus_are_used_than_there_can_be_cores() {
+        let allowed: Vec<usize> = (10..210).collect();
+        assert_eq!(cpus(&allowed, &Cores::All), ((10..74).collect(), true));
     }
 
     #[test]

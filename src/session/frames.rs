@@ -232,6 +232,7 @@ impl Session {
             connection::AMQPMethod::Close(_) => {
                 let ending = Ending {
                     close_ok_due: true,
+                    deadline: self.heartbeat.give_up_at(),
                     ..Ending::default()
                 };
                 self.end(ending, context);

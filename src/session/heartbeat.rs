@@ -1,11 +1,13 @@
 //! Heartbeats both ways, and the session's other deadlines.
 //!
 //! We send one when nothing else was sent for half the interval, and give the peer up when nothing
-//! came for two intervals (AMQP 0-9-1, 4.2.7). While we don't read, its silence is ours.
+//! came for two intervals (AMQP 0-9-1, 4.2.7). While we don't read, its silence is ours; but where
+//! that is because it takes none of its output, it lives as long as it takes some. A peer that was
+//! given up isn't waited for: what it hasn't taken by then, it never will.
 
 use std::time::Duration;
 
-use super::{Phase, Session, SessionContext, SocketFate};
+use super::{Ending, Phase, Session, SessionContext, SocketFate};
 use crate::amqp::frame;
 use crate::base::Time;
 
@@ -38,6 +40,11 @@ impl Heartbeat {
         let to_send = self.last_sent + self.interval / 2;
         let to_receive = self.last_received + 2 * self.interval;
         to_send.min(to_receive)
+    }
+
+    /// When the peer is given up if nothing comes from it any more; never without an interval.
+    pub(super) fn give_up_at(&self) -> Option<Time> {
+        (!self.interval.is_zero()).then(|| self.last_received + 2 * self.interval)
     }
 
     #[inline]
@@ -96,7 +103,7 @@ impl Session {
         if interval.is_zero() {
             return Some(self.heartbeat.next(now));
         }
-        if self.read_budget(now, context.outbox) == 0 {
+        if self.read_budget(now, context.outbox) == 0 && !self.is_stuffed() {
             self.heartbeat.last_received = now;
         }
         if now.since(self.heartbeat.last_received) >= 2 * interval {
@@ -104,7 +111,8 @@ impl Session {
             context
                 .notices
                 .add(|| format!("connection of user '{user}' closed: missed heartbeats"));
-            self.close_now(context);
+            self.fate = SocketFate::CloseNow;
+            self.end(Ending::default(), context);
             return None;
         }
         if now.since(self.heartbeat.last_sent) >= interval / 2 {

@@ -88,7 +88,8 @@ enum Phase {
 struct Ending {
     /// The client asked for it and is told when all is done.
     close_ok_due: bool,
-    /// We asked for it: when we stop waiting for the client's `close-ok`.
+    /// When we stop waiting for the client: for its `close-ok` if we asked for the end, and for it to take
+    /// what is written to it.
     deadline: Option<Time>,
     /// The `connection.close` that is sent once nothing is left: whoever hears it finds exclusive queues
     /// gone and deliveries back.
@@ -280,12 +281,17 @@ impl Session {
     /// How many bytes may be read in this turn; 0 is none.
     pub fn read_budget(&self, now: Time, outbox: &Outbox) -> usize {
         let waits = self.input.deferred > limits::DEFERRED_BYTES_MAX
-            || self.connection.output.len() > limits::OUTPUT_BYTES_MAX
+            || self.is_stuffed()
             || self.fate == SocketFate::CloseNow
             || self.is_blocked()
             || self.moving.is_stopped()
             || outbox.is_any_overfull();
         if waits { 0 } else { self.pace.budget(now) }
+    }
+
+    /// Whether it isn't read because its client takes no answers.
+    fn is_stuffed(&self) -> bool {
+        self.connection.output.len() > limits::OUTPUT_BYTES_MAX
     }
 
     /// What is to be written, and what is to become of the socket.
@@ -298,6 +304,9 @@ impl Session {
         self.heartbeat.sent(context.now);
         if self.connection.output.len() <= limits::OUTPUT_LOW_BYTES {
             self.connection.give_credit_back(context.outbox);
+        } else {
+            // Its client takes what lies there, which is a sign of life too.
+            self.heartbeat.received(context.now);
         }
     }
 
@@ -319,7 +328,13 @@ impl Session {
                 self.blamed = MethodId::default();
                 self.fail(ConnectionError::Forced("shutdown"), context);
             }
-            Phase::Ending(_) => {}
+            Phase::Ending(ref mut ending) => {
+                // Its client has closed it, and perhaps doesn't read what is left for it.
+                let deadline = context.now + limits::CLOSE_TIMEOUT;
+                let deadline = ending.deadline.map_or(deadline, |set| set.min(deadline));
+                ending.deadline = Some(deadline);
+                self.new_deadline = Some(deadline);
+            }
         }
     }
 
@@ -396,7 +411,7 @@ impl Session {
         }
         self.give_up_move(context);
         // What a client said before we refused it for an error is void.
-        let refused = ending.deadline.is_some();
+        let refused = ending.verdict.is_some();
         self.new_deadline = ending.deadline;
         self.phase = Phase::Ending(ending);
         self.input.forget();

@@ -200,7 +200,7 @@ impl Channel {
             let piece = Bytes::copy_from_slice(payload);
             return self.content_large_piece(piece, connection, context);
         }
-        self.account_body(payload.len(), connection)?;
+        self.account_body(payload.len(), connection, context)?;
         self.content.body.extend_from_slice(payload);
         self.body_progress(connection, context)
     }
@@ -212,14 +212,19 @@ impl Channel {
         connection: &mut Connection,
         context: &mut SessionContext<'_>,
     ) -> Result<Progress, AmqpError> {
-        self.account_body(piece.len(), connection)?;
+        self.account_body(piece.len(), connection, context)?;
         if !piece.is_empty() {
             self.content.large_body.push(piece);
         }
         self.body_progress(connection, context)
     }
 
-    fn account_body(&mut self, len: usize, connection: &mut Connection) -> Result<(), AmqpError> {
+    fn account_body(
+        &mut self,
+        len: usize,
+        connection: &mut Connection,
+        context: &SessionContext<'_>,
+    ) -> Result<(), AmqpError> {
         let Stage::Body { announced, missing } = &mut self.content.stage else {
             return Err(ConnectionError::UnexpectedFrame(
                 "expected content header, got content body instead",
@@ -229,8 +234,11 @@ impl Channel {
         if len as u64 > *missing {
             return Err(ConnectionError::BodyTooLong(*announced).into());
         }
-        if connection.content_bytes + len > limits::CONTENT_BYTES_MAX {
-            return Err(ConnectionError::TooMuchContent(limits::CONTENT_BYTES_MAX).into());
+        // The operator may let in messages that are larger than that.
+        let largest = context.settings.message_bytes_max as usize;
+        let bytes_max = limits::CONTENT_BYTES_MAX.max(largest);
+        if connection.content_bytes + len > bytes_max {
+            return Err(ConnectionError::TooMuchContent(bytes_max).into());
         }
         *missing -= len as u64;
         connection.content_bytes += len;

@@ -219,6 +219,30 @@ fn locked_memory_that_cannot_be_raised() {
 }
 
 #[test]
+fn open_files_that_are_too_few_to_start() {
+    if another_broker_is_tested() {
+        return;
+    }
+    let directory = scratch_directory();
+    let file = configuration_file(directory.path(), "");
+    let data = directory.path().join("data");
+    let broker = arguments("127.0.0.1:0", 2, &data, &file);
+    let limit = ["--nofile=20:20".to_owned(), binary().display().to_string()];
+    let line = [&limit[..], &broker[..]].concat();
+    let words = ["open files", "is 20", "ulimit -n"];
+    expect_refusal(Path::new("prlimit"), &line, &words);
+}
+
+#[test]
+fn more_cores_than_there_can_be() {
+    if another_broker_is_tested() {
+        return;
+    }
+    let arguments = ["--cores", "65"].map(str::to_owned);
+    expect_refusal(&binary(), &arguments, &["65", "at most 64 cores"]);
+}
+
+#[test]
 fn locked_memory_that_may_be_raised_is_raised() {
     if another_broker_is_tested() {
         return;

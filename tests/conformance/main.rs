@@ -49,5 +49,6 @@ mod reply_to;
 mod sender_selected;
 mod shutdown;
 mod slow_login;
+mod surroundings;
 mod topic;
 mod tx;

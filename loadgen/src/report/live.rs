@@ -1,5 +1,7 @@
 //! What is printed while something runs: lines, and below them on a terminal a progress bar.
 
+use std::io::{self, Write};
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The bar's steps.
@@ -30,11 +32,12 @@ impl Live {
         }
     }
 
-    /// Prints a line, above the bar if there is one.
+    /// Prints a line, above the bar if there is one. Whoever has read enough (`| head`) ends nothing: queues are
+    /// still to be deleted.
     pub(crate) fn tell(&self, line: &str) {
-        self.bar.suspend(|| match self.to_stderr {
-            true => eprintln!("{line}"),
-            false => println!("{line}"),
+        let _ = self.bar.suspend(|| match self.to_stderr {
+            true => writeln!(io::stderr(), "{line}"),
+            false => writeln!(io::stdout(), "{line}"),
         });
     }
 

@@ -1,5 +1,8 @@
 //! The end of a run in figures: as text, or as the JSON object of --json.
 
+use std::fmt::Display;
+use std::io::{self, Write};
+
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -56,8 +59,12 @@ pub(crate) struct Percentiles {
 /// Prints an object on stdout, in one line.
 pub(crate) fn print_json(object: &impl Serialize) -> Result<()> {
     let json = serde_json::to_string(object).context("writing the summary as JSON")?;
-    println!("{json}");
-    Ok(())
+    say(json)
+}
+
+/// Prints a line on stdout. It fails if nobody takes it: `println` would panic.
+pub(crate) fn say(line: impl Display) -> Result<()> {
+    writeln!(io::stdout(), "{line}").context("writing to standard output")
 }
 
 impl Summary {
@@ -66,38 +73,46 @@ impl Summary {
         if self.settings.json {
             return print_json(self);
         }
-        self.print();
-        Ok(())
+        self.print()
     }
 
     /// Prints it as text.
-    pub(crate) fn print(&self) {
+    pub(crate) fn print(&self) -> Result<()> {
         if self.settings.producers > 0 {
-            println!("sending rate avg: {:.0} msg/s", self.sending_rate_avg);
+            say(format_args!(
+                "sending rate avg: {:.0} msg/s",
+                self.sending_rate_avg
+            ))?;
         }
         if self.settings.consumers > 0 {
-            println!("receiving rate avg: {:.0} msg/s", self.receiving_rate_avg);
+            say(format_args!(
+                "receiving rate avg: {:.0} msg/s",
+                self.receiving_rate_avg
+            ))?;
         }
         for (name, latency) in [
             ("consumer", &self.consumer_latency_us),
             ("confirm", &self.confirm_latency_us),
         ] {
             if let Some(latency) = latency {
-                println!(
+                say(format_args!(
                     "{name} latency min/median/75th/95th/99th/99.9th/max {} µs",
                     latency.total()
-                );
+                ))?;
             }
         }
         if self.returned + self.nacked > 0 {
-            println!("returned: {}, nacked: {}", self.returned, self.nacked);
+            say(format_args!(
+                "returned: {}, nacked: {}",
+                self.returned, self.nacked
+            ))?;
         }
-        println!(
+        say(format_args!(
             "generator: {:.2} s of processor time in {:.2} s, busiest thread {:.0} % of a core",
             self.generator.cpu_s,
             self.elapsed_s,
             self.generator.busiest_worker_share * 100.0
-        );
+        ))
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::load::{BULK, Plan, draw, measure, with_topology};
 use crate::options::Settings;
 use crate::plot;
-use crate::report::{Sinks, Summary, print_json};
+use crate::report::{Sinks, Summary, print_json, say};
 
 /// Both phases, as --json prints them.
 #[derive(Debug, Serialize)]
@@ -66,15 +66,14 @@ impl Backlog<'_> {
         if settings.json {
             return print_json(self);
         }
-        println!("fill:");
-        self.fill.print();
-        println!("drain:");
-        self.drain.print();
-        println!(
+        say("fill:")?;
+        self.fill.print()?;
+        say("drain:")?;
+        self.drain.print()?;
+        say(format_args!(
             "backlog of {}: filled at {:.0} msg/s, drained at {:.0} msg/s",
             self.messages, self.fill_rate, self.drain_rate
-        );
-        Ok(())
+        ))
     }
 }
 

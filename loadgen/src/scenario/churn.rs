@@ -18,7 +18,7 @@ use crate::client::{Client, short};
 use crate::clock::now_ns;
 use crate::options::{ChurnSettings, Operation};
 use crate::plot::{self, Page};
-use crate::report::{Live, Percentiles, Progress, grouped, microseconds, print_json, table};
+use crate::report::{Live, Percentiles, Progress, grouped, microseconds, print_json, say, table};
 use crate::run::is_interrupted;
 use crate::stats::empty_histogram;
 
@@ -66,7 +66,7 @@ pub(super) fn run(settings: &ChurnSettings) -> Result<()> {
     if settings.json {
         print_json(&churn)?;
     } else {
-        churn.print();
+        churn.print()?;
     }
     match &settings.plot {
         Some(path) => churn.page().write(path),
@@ -344,7 +344,7 @@ impl Churn<'_> {
         plot::churn("Churn", rates.join("  ·  "), &kinds)
     }
 
-    fn print(&self) {
+    fn print(&self) -> Result<()> {
         let head = [
             "",
             "per second",
@@ -367,6 +367,6 @@ impl Churn<'_> {
             }
             rows.push(row);
         }
-        print!("{}", table(&rows));
+        say(table(&rows).trim_end())
     }
 }

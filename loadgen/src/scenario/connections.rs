@@ -15,7 +15,7 @@ use crate::client::{Client, ClientError};
 use crate::clock::now_ns;
 use crate::limits::ensure_open_files;
 use crate::options::ConnectionsSettings;
-use crate::report::{Live, Percentiles, Progress, grouped, print_json};
+use crate::report::{Live, Percentiles, Progress, grouped, print_json, say};
 use crate::run::is_interrupted;
 use crate::stats::empty_histogram;
 
@@ -207,31 +207,31 @@ impl Held<'_> {
         if self.settings.json {
             return print_json(self);
         }
-        println!(
+        say(format_args!(
             "opened {} in {:.2} s: {} connections/s",
             self.opened,
             self.opening_s,
             grouped(self.opening_rate)
-        );
+        ))?;
         if let Some(latency) = &self.open_latency_us {
-            println!(
+            say(format_args!(
                 "opening latency min/median/75th/95th/99th/99.9th/max {} µs",
                 latency.total()
-            );
+            ))?;
         }
-        println!(
+        say(format_args!(
             "alive after {:.1} s: {} of {}",
             self.held_s, self.alive, self.opened
-        );
+        ))?;
         if let Some(resident) = &self.resident {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-            println!(
+            say(format_args!(
                 "broker's resident memory: {:.1} MiB before, {:.1} MiB open, {:.1} MiB held: {} bytes per connection",
                 mib(resident.before),
                 mib(resident.open),
                 mib(resident.held),
                 grouped(resident.per_connection)
-            );
+            ))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::load::{Pace, Plan, draw, measure, with_topology};
 use crate::options::{Ladder, Settings};
 use crate::output::BULK_BYTES;
 use crate::plot;
-use crate::report::{Sinks, Summary, grouped, microseconds, print_json, table};
+use crate::report::{Sinks, Summary, grouped, microseconds, print_json, say, table};
 use crate::run::is_interrupted;
 
 /// Received at less than this share of the offered rate, a broker is saturated.
@@ -62,7 +62,7 @@ pub(super) fn run(settings: &Settings, ladder: &Ladder) -> Result<()> {
     if settings.json {
         print_json(&report)?;
     } else {
-        report.print();
+        report.print()?;
     }
     let plotted: Vec<_> = report.rungs.iter().map(Rung::plotted).collect();
     draw(settings, || plot::ladder("Latency by rate", &plotted))
@@ -120,7 +120,7 @@ impl Rung {
 }
 
 impl Rungs<'_> {
-    fn print(&self) {
+    fn print(&self) -> Result<()> {
         let head = [
             "offered msg/s",
             "sent",
@@ -149,10 +149,10 @@ impl Rungs<'_> {
             row.push(if rung.saturated { "saturated" } else { "" }.to_owned());
             rows.push(row);
         }
-        print!("{}", table(&rows));
+        say(table(&rows).trim_end())?;
         match self.sustained_rate {
-            Some(rate) => println!("sustained: {} msg/s", grouped(rate)),
-            None => println!("sustained: none of these rates"),
+            Some(rate) => say(format_args!("sustained: {} msg/s", grouped(rate))),
+            None => say("sustained: none of these rates"),
         }
     }
 }

@@ -188,9 +188,13 @@ fn is_complete(plan: Plan, settings: &Settings, run: &Run, counts: &Counts, now_
     if let Some(all) = settings.messages_to_receive() {
         return run.consumers_are_finished() && counts.received >= all;
     }
+    let settled = match settings.confirm {
+        Some(_) => counts.confirmed + counts.nacked,
+        None => counts.sent,
+    };
     if settings
         .messages_to_send()
-        .is_some_and(|all| counts.sent < all)
+        .is_some_and(|all| counts.sent.min(settled) < all)
     {
         return false;
     }
@@ -391,6 +395,10 @@ mod tests {
 
     /// Whether a run is complete whose producer and consumers are done, 10 ms after the last message was counted.
     fn is_over(line: &str, sent: u64, received: u64) -> bool {
+        is_over_with_confirms(line, sent, received, 0)
+    }
+
+    fn is_over_with_confirms(line: &str, sent: u64, received: u64, confirmed: u64) -> bool {
         let settings = settings(line).expect("valid");
         let run = Run::new(0, 1, settings.consumers as usize);
         run.producer_finished();
@@ -398,6 +406,7 @@ mod tests {
         let counts = Counts {
             sent,
             received,
+            confirmed,
             last_sent_ns: 1_000_000_000 * u64::from(sent > 0),
             ..Counts::default()
         };
@@ -414,6 +423,13 @@ mod tests {
         assert!(!is_over(line, 0, 0));
         assert!(!is_over(line, 400, 400));
         assert!(is_over(line, 500, 500));
+    }
+
+    #[test]
+    fn a_run_waits_until_its_confirms_are_counted() {
+        let line = "lg throughput -y 0 -C 500 -c 100";
+        assert!(!is_over_with_confirms(line, 500, 0, 480));
+        assert!(is_over_with_confirms(line, 500, 0, 500));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! that (PostgreSQL, 2018). So nothing more is confirmed, and the next start finds what was.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -73,7 +73,8 @@ pub(super) fn fatal(failure: &Failure) -> ! {
     if tracing::enabled!(Level::ERROR) {
         tracing::error!("{line}");
     } else {
-        eprintln!("{line}");
+        // There may be nobody to hear it.
+        let _ = writeln!(io::stderr(), "{line}");
     }
     process::exit(1)
 }

@@ -108,6 +108,27 @@ fn a_file_is_made_of_zeros_written_to_and_read_back() {
 }
 
 #[test]
+fn only_some_files_stay_open_however_many_there_are() {
+    with_disk(|mut disk, _| async move {
+        let last = 2 * OPEN_MAX as u32;
+        for number in 0..=last {
+            prepare(&mut disk, MESSAGES, number, 8192).await;
+            // As the one that is written to.
+            disk.commit(MESSAGES, placed(0, 4096, 4096), filled(4096, number as u8));
+            assert!(matches!(done(&mut disk).await.1, Ok(Outcome::Committed(_))));
+            assert!(disk.files.len() <= OPEN_MAX);
+        }
+        for (number, is_open) in [(0, true), (1, false), (last, true)] {
+            let key = (MESSAGES, FileNumber(number));
+            assert_eq!(disk.files.contains_key(&key), is_open, "{number}");
+        }
+        assert!(read(&mut disk, 1, 0, 8192).await == Some(vec![0; 8192]));
+        let back = read(&mut disk, 0, 4096, 4096).await;
+        assert!(back == Some(vec![last as u8; 4096]));
+    });
+}
+
+#[test]
 fn a_commit_may_meet_a_file_that_is_not_open() {
     with_disk(|mut disk, data_dir| async move {
         prepare(&mut disk, MESSAGES, 0, 8192).await;
