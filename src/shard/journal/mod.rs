@@ -316,9 +316,11 @@ impl Journal {
     /// Writes at the end of a clean stop what only memory knows: the runs of positions whose messages
     /// were delivered before, and how often they came back.
     pub(super) fn finish(&mut self, flagged: impl Iterator<Item = (LogQueue, u64, u32)>) {
-        if self.finishing || self.log.used() == 0 && self.is_quiet() {
+        if self.finishing {
             return;
         }
+        // A log that was never used needs no mark, unless another core's last letter comes here yet.
+        self.says_clean = self.log.used() == 0 && self.is_quiet();
         self.finishing = true;
         self.log.finish();
         let mut runs: Vec<Run> = Vec::new();

@@ -137,6 +137,20 @@ fn what_comes_behind_the_mark_of_a_clean_stop_does_not_make_it_a_crash() {
     assert_eq!(disk.told(), [(0, false, 0), (1, true, 0)]);
 }
 
+/// A dead letter of another core, which was still waiting for its commit (simulator, seed 51467230).
+#[test]
+fn nor_does_what_comes_then_to_a_log_that_was_never_used() {
+    let mut disk = Disk::default();
+    let (_, mut journal) = disk.start();
+    disk.stop(journal, &[]);
+    assert!(disk.0.is_empty(), "there is nothing to be said");
+    (_, journal) = disk.start();
+    finish(&mut journal, &[]);
+    publish(&mut journal, 0, true);
+    disk.write(&mut journal);
+    assert_eq!(disk.told(), [(0, false, 0)]);
+}
+
 /// A message that isn't persistent may be in the log, since memory was short. It doesn't outlive a stop,
 /// and its position goes to another (simulator, seed 829958447).
 #[test]
