@@ -2,13 +2,14 @@
 //! which core runs next, which ring delivers, and how the bytes are cut.
 
 mod alarm;
+mod delays;
 mod moving;
 mod policies;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
-use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, queue};
+use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use proptest::prelude::*;
 
