@@ -196,7 +196,9 @@ impl Client {
         oracle: &mut Oracle,
     ) {
         let message = oracle.messages.len() as u64;
-        let published = Message::new(persistent, len, self.uid, stamp);
+        // Those of other delays overtake each other.
+        let publisher = self.uid | stamp.delay_ms.unwrap_or(0) << 32;
+        let published = Message::new(persistent, len, publisher, stamp);
         oracle.messages.push(published);
         trace::note(
             "publish",

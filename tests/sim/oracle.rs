@@ -8,12 +8,15 @@
 
 mod judging;
 mod letters;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::exchanges::ignores_keys;
 use crate::letters::{Deaths, Reason};
 use crate::plan::Plan;
 use crate::rules::{QueueRules, Stamp};
+pub(crate) use judging::{Damage, FoundMessage, Inspection, Stop};
 use letters::Letter;
 
 /// A rule was broken.
@@ -82,7 +85,7 @@ const FRESH: Record = Record {
 pub(crate) struct Message {
     pub(crate) persistent: bool,
     pub(crate) len: usize,
-    /// Which channel published it; a letter's is nobody's.
+    /// Which channel published it, and with which delay; a letter's is nobody's.
     pub(crate) publisher: u64,
     pub(crate) stamp: Stamp,
     letter: Option<Letter>,
@@ -103,6 +106,8 @@ impl Message {
 pub(crate) struct Queue {
     pub(crate) durable: bool,
     pub(crate) rules: QueueRules,
+    /// It is where the messages of a delayed exchange wait: nobody can name it.
+    waits: bool,
     /// What came before that may have found it absent, or was purged.
     since: u64,
     pub(crate) standing: Standing,
@@ -184,52 +189,16 @@ pub(crate) struct Asked {
     pub(crate) at_ms: u64,
 }
 
-/// A message as it was found on the disk.
-#[derive(Clone, Debug)]
-pub(crate) struct FoundMessage {
-    /// As it was published.
-    pub(crate) message: u64,
-    pub(crate) deaths: Deaths,
-    pub(crate) redelivered: bool,
-}
-
-/// How the broker stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stop {
-    Clean,
-    Crash,
-    /// A crash before the broker was open: an earlier clean stop may still hold.
-    EarlyCrash,
-    /// After a clean stop bits have flipped on its disk.
-    Rot,
-}
-
-/// What a disk holds, as a fresh broker tells it.
-#[derive(Default)]
-pub(crate) struct Inspection {
-    /// By queue: none if it isn't there.
-    pub(crate) queues: Vec<Option<Vec<FoundMessage>>>,
-    pub(crate) exchanges: Vec<bool>,
-    pub(crate) bindings: BTreeSet<Binding>,
-    pub(crate) damage: Damage,
-}
-
-/// What the operator is told of.
-#[derive(Default, Debug)]
-pub(crate) struct Damage {
-    pub(crate) definitions: Vec<String>,
-    pub(crate) messages: Vec<String>,
-}
-
 impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let queues = plan
-            .queues
-            .iter()
-            .enumerate()
-            .map(|(number, durable)| Queue {
-                durable: *durable,
-                rules: plan.rules.of(number),
+        let named = plan.queues.iter().enumerate();
+        let named = named.map(|(number, durable)| (*durable, plan.rules.of(number), false));
+        let queues = named
+            .chain(waiting::room(plan))
+            .map(|(durable, rules, waits)| Queue {
+                durable,
+                rules,
+                waits,
                 since: 0,
                 standing: Standing::Absent,
                 busy: false,
@@ -278,7 +247,7 @@ impl Oracle {
             let some = self.queues[key].standing != Standing::Absent;
             return if some { vec![(key, sure)] } else { vec![] };
         }
-        let fanout = self.exchanges[exchange].kind == "fanout";
+        let fanout = ignores_keys(self.exchanges[exchange].kind);
         let mut routes: BTreeMap<usize, bool> = BTreeMap::new();
         for (&(from, pattern, queue), standing) in &self.bindings {
             if from == exchange && (fanout || pattern == key) && *standing != Standing::Absent {
@@ -298,7 +267,7 @@ impl Oracle {
     pub(crate) fn published(&mut self, message: u64, exchange: usize, key: usize) -> Vec<usize> {
         let mut must = Vec::new();
         let fresh = self.fresh();
-        for (queue, sure) in self.routes(exchange, key) {
+        for (queue, sure) in self.ways(message, exchange, key) {
             self.queues[queue].records.insert(message, fresh);
             if sure {
                 must.push(queue);
@@ -326,7 +295,7 @@ impl Oracle {
         let mut outstanding = std::mem::take(&mut self.outstanding);
         let fresh = self.fresh();
         for (message, one) in &mut outstanding {
-            let routes = self.routes(one.exchange, one.key);
+            let routes = self.ways(*message, one.exchange, one.key);
             for (queue, _) in &routes {
                 self.queues[*queue].records.entry(*message).or_insert(fresh);
             }

@@ -8,6 +8,7 @@ use leveret::broker::Core;
 use leveret::log::LogName;
 
 use crate::dice::Dice;
+use crate::exchanges::DELAY_MAX_MS;
 use crate::inspect::inspect;
 use crate::oracle::{Standing, Stop, Verdict};
 use crate::plan::{Extras, Plan};
@@ -225,7 +226,11 @@ impl World {
         (self.plan.heartbeat, self.plan.prefetch) = (0, 7);
         let client = self.connect();
         self.run_until_idle()?;
-        for queue in 0..self.oracle.queues.len() {
+        if self.plan.delays.is_some() {
+            self.set_time(self.now + Duration::from_millis(DELAY_MAX_MS));
+            self.run_until_idle()?;
+        }
+        for queue in 0..self.plan.queues.len() {
             if self.oracle.queues[queue].standing == Standing::Present {
                 self.clients[client].consume(queue, false, &mut self.oracle);
                 // What is there now comes in the order of priorities.

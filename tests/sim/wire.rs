@@ -6,7 +6,9 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use leveret::amqp::content::{self, ContentHeader};
 use leveret::amqp::frame::{self, FrameKind};
 use leveret::amqp::method;
+use leveret::amqp::table::TableWriter;
 
+use crate::exchanges::DELAYED;
 use crate::letters::{Deaths, read_deaths};
 use crate::rules::{QueueRules, Stamp};
 
@@ -145,13 +147,21 @@ pub(crate) fn publish(
     content::write_body(out, channel, body, FRAME_MAX as usize - 8);
 }
 
-/// Delivery mode, priority and expiration.
+/// Headers, delivery mode, priority and expiration.
 fn properties(persistent: bool, stamp: Stamp) -> Vec<u8> {
+    const HEADERS: u16 = 0x2000;
     const DELIVERY_MODE: u16 = 0x1000;
     const PRIORITY: u16 = 0x0800;
     const EXPIRATION: u16 = 0x0100;
-    let mut flags = DELIVERY_MODE;
-    let mut values = vec![1 + u8::from(persistent)];
+    let (mut flags, mut values) = (DELIVERY_MODE, Vec::new());
+    if let Some(delay_ms) = stamp.delay_ms {
+        flags |= HEADERS;
+        let headers = TableWriter::new().long("x-delay", delay_ms as i64);
+        let headers = headers.into_bytes();
+        values.extend((headers.len() as u32).to_be_bytes());
+        values.extend(headers);
+    }
+    values.push(1 + u8::from(persistent));
     if let Some(priority) = stamp.priority {
         flags |= PRIORITY;
         values.push(priority);
@@ -214,6 +224,29 @@ fn arguments(rules: QueueRules) -> FieldTable {
     arguments
 }
 
+/// A queue of the channel's own that everything comes to which an exchange lets go, and a consumer.
+pub(crate) fn wait_behind(out: &mut Vec<u8>, channel: u16, exchange: usize) {
+    let queue = "behind";
+    let declare = queue::AMQPMethod::Declare(queue::Declare {
+        queue: queue.into(),
+        ..queue::Declare::default()
+    });
+    let bind = queue::AMQPMethod::Bind(queue::Bind {
+        queue: queue.into(),
+        exchange: exchange_name(exchange).into(),
+        ..queue::Bind::default()
+    });
+    for one in [declare, bind] {
+        put(out, channel, AMQPClass::Queue(one));
+    }
+    let consume = basic::Consume {
+        queue: queue.into(),
+        no_ack: true,
+        ..basic::Consume::default()
+    };
+    basic_method(out, channel, basic::AMQPMethod::Consume(consume));
+}
+
 pub(crate) fn delete_queue(out: &mut Vec<u8>, queue: usize) {
     let delete = queue::Delete {
         queue: queue_name(queue).into(),
@@ -258,11 +291,17 @@ pub(crate) fn declare_exchange(
     kind: &str,
     (durable, passive): (bool, bool),
 ) {
+    let mut arguments = FieldTable::default();
+    if kind == DELAYED {
+        let name = AMQPValue::LongString("fanout".into());
+        arguments.insert("x-delayed-type".into(), name);
+    }
     let declare = exchange::Declare {
         exchange: exchange_name(exchange).into(),
         kind: kind.into(),
         durable,
         passive,
+        arguments,
         ..exchange::Declare::default()
     };
     put(
