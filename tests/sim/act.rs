@@ -83,11 +83,19 @@ impl World {
         }
         for _ in 0..self.dice.between(1, 4) {
             let persistent = !self.dice.chance(self.plan.transients, 8);
-            let mandatory = self.plan.mandatory && self.dice.chance(1, 4);
+            let mut mandatory = self.plan.mandatory && self.dice.chance(1, 4);
             let mut stamp = self.plan.rules.stamp(&mut self.dice);
             let delays = self.plan.delays.as_ref();
             if let Some(delays) = delays.filter(|one| one.exchange == exchange) {
                 delays.stamp(&mut stamp, &mut self.dice);
+            }
+            if self.oracle.compares(exchange) {
+                if let Some(message) = self.oracle.one_to_repeat(&mut self.dice) {
+                    self.clients[client].repeat((exchange, key), message, &mut self.oracle);
+                    continue;
+                }
+                // A duplicate would come back.
+                (mandatory, stamp.is_compared) = (false, self.dice.chance(7, 8));
             }
             let len = match self.dice.roll(400) {
                 _ if self.plan.bulk => self.dice.between(100, 100_000),

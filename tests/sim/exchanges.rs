@@ -7,6 +7,7 @@ use crate::rules::Stamp;
 
 /// As a client declares it.
 pub(crate) const DELAYED: &str = "x-delayed-message";
+pub(crate) const DEDUPLICATING: &str = "x-message-deduplication";
 
 /// Delays in milliseconds: next to nothing, some steps, less than a message is read ahead, more than that, longer
 /// than many a life.
@@ -19,7 +20,7 @@ pub(crate) fn ignores_keys(kind: &str) -> bool {
     kind != "topic"
 }
 
-/// What a seed's delayed exchange, the last of its plan, is used with.
+/// What a seed's delayed exchange is used with.
 #[derive(Clone, Debug)]
 pub(crate) struct Delays {
     pub(crate) exchange: usize,
@@ -50,5 +51,15 @@ impl Delays {
         if !dice.chance(1, 6) {
             (stamp.delay_ms, stamp.ttl_ms) = (Some(delay_ms), None);
         }
+    }
+}
+
+/// A deduplicating exchange comes to the plans of two seeds of five: what is published there is at times published
+/// again.
+pub(crate) fn throw_repeats(seed: u64, plan: &mut Plan) {
+    const SALT: u64 = u64::from_be_bytes(*b"\0\0\0again");
+    let mut dice = Dice::new(seed ^ SALT);
+    if dice.chance(2, 5) {
+        plan.exchanges.push((DEDUPLICATING, dice.chance(7, 8)));
     }
 }

@@ -22,8 +22,9 @@ use crate::world;
 
 /// Channels that ask for exchanges begin here; those that ask for queues at 1.
 const EXCHANGES: u16 = 30;
-/// The channel that waits for delayed messages.
+/// Channels that wait for delayed messages, and for those that pass.
 const WAITER: u16 = 60;
+const PASSER: u16 = 61;
 /// The message that is published to see where it goes has this bit and the number of its route.
 const PROBE: u64 = 1 << 63;
 /// Simulated time in which the broker says what it has to say.
@@ -72,6 +73,7 @@ pub(crate) fn inspect(
         queues: vec![None; oracle.queues.len()],
         exchanges: vec![true; oracle.exchanges.len()],
         bindings: BTreeSet::new(),
+        passed: Vec::new(),
         damage,
     };
     let mut hello: Vec<u8> = inspector.client.unsent.drain(..).collect();
@@ -97,6 +99,11 @@ pub(crate) fn inspect(
         note_heard(&heard, &mut found)?;
     }
     inspector.find_bindings(oracle, keys, &mut found)?;
+    if let Some((exchange, noted)) = oracle.noted()
+        && found.exchanges[exchange]
+    {
+        found.passed = inspector.find_passing(exchange, &noted)?;
+    }
     if let Some((room, exchange)) = oracle.waiting_room()
         && found.exchanges[exchange]
     {
@@ -161,6 +168,25 @@ impl Inspector<'_> {
                 .insert((*exchange, *key, usize::from(heard.channel) - 1));
         }
         Ok(())
+    }
+
+    /// Publishes messages again that an exchange must know; those that pass.
+    fn find_passing(&mut self, exchange: usize, noted: &[u64]) -> Verdict<Vec<u64>> {
+        let mut say = Vec::new();
+        wire::open_channel(&mut say, PASSER);
+        wire::wait_behind(&mut say, PASSER, exchange);
+        let stamp = Stamp {
+            is_compared: true,
+            ..Stamp::default()
+        };
+        for message in noted {
+            let (how, body) = ((false, false, stamp), wire::body(*message, 0));
+            wire::publish(&mut say, PASSER, (exchange, 0), how, &body);
+        }
+        let heard = self.talk(&say)?;
+        let passed = heard.iter().filter(|heard| heard.channel == PASSER);
+        let passed = passed.filter_map(|heard| wire::read_body(&heard.body));
+        Ok(passed.map(|(message, _)| message).collect())
     }
 
     /// Binds a queue of its own to a delayed exchange, and sees what comes when everything is due.

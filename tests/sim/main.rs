@@ -10,8 +10,8 @@
 //!   disk      sectors that a crash may keep      trace     what happened, hashed and counted
 //! ```
 //!
-//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules,definitions,rests,pages,delays` without
-//! those [`Extras`].
+//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules,definitions,rests,pages,delays,repeats`
+//! without those [`Extras`].
 //! `SIM_CRASHES=20000` says how many disks are to be recovered and checked.
 
 mod act;
@@ -128,7 +128,8 @@ fn no_seed_breaks_a_rule() {
         "{seeds} seeds (those that found something, and from {first} on) in {:?}: {} steps, {} disks recovered and checked, \
          {} crashes before the broker was open, {} clean stops, {} rests, {} bits flipped ({} times damage was reported), \
          {} confirms, {} deliveries, {} sessions moved to another core; {} of the disks with queues that have dead \
-         letters, times to live, priorities or limits, {} letters and {} delayed messages that came",
+         letters, times to live, priorities or limits, {} letters and {} delayed messages that came, \
+         {} messages published again",
         begun.elapsed(),
         total.steps,
         total.images,
@@ -142,7 +143,8 @@ fn no_seed_breaks_a_rule() {
         total.moves,
         total.ruled,
         total.letters,
-        total.delayed
+        total.delayed,
+        total.repeats
     );
 }
 

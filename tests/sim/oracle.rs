@@ -8,6 +8,7 @@
 
 mod judging;
 mod letters;
+mod passing;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +19,7 @@ use crate::plan::Plan;
 use crate::rules::{QueueRules, Stamp};
 pub(crate) use judging::{Damage, FoundMessage, Inspection, Stop};
 use letters::Letter;
+use passing::Passage;
 
 /// A rule was broken.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
@@ -89,6 +91,8 @@ pub(crate) struct Message {
     pub(crate) publisher: u64,
     pub(crate) stamp: Stamp,
     letter: Option<Letter>,
+    /// It is published again: as which it was at first.
+    repeats: Option<u64>,
 }
 
 impl Message {
@@ -99,6 +103,7 @@ impl Message {
             publisher,
             stamp,
             letter: None,
+            repeats: None,
         }
     }
 }
@@ -143,6 +148,7 @@ pub(crate) type Binding = (usize, usize, usize);
 /// A publish that isn't confirmed: the queues it must and may reach.
 #[derive(Debug)]
 struct Outstanding {
+    message: u64,
     exchange: usize,
     key: usize,
     must: Vec<usize>,
@@ -155,6 +161,8 @@ pub(crate) struct Oracle {
     pub(crate) bindings: BTreeMap<Binding, Standing>,
     pub(crate) messages: Vec<Message>,
     outstanding: BTreeMap<u64, Outstanding>,
+    /// What a deduplicating exchange knows, by message.
+    passages: BTreeMap<u64, Passage>,
     /// Letters, by the message that was published and the deaths since.
     letters: HashMap<(u64, Deaths), u64>,
     /// What the clocks show, in milliseconds.
@@ -227,6 +235,7 @@ impl Oracle {
             bindings: BTreeMap::new(),
             messages: Vec::new(),
             outstanding: BTreeMap::new(),
+            passages: BTreeMap::new(),
             letters: HashMap::new(),
             now_ms: 0,
             events: 0,
@@ -264,27 +273,33 @@ impl Oracle {
     }
 
     /// A message is sent. Returns the queues that it must reach.
-    pub(crate) fn published(&mut self, message: u64, exchange: usize, key: usize) -> Vec<usize> {
+    pub(crate) fn published(&mut self, number: u64, exchange: usize, key: usize) -> Vec<usize> {
         let mut must = Vec::new();
-        let fresh = self.fresh();
+        let (message, fresh) = (self.first(number), self.fresh());
         for (queue, sure) in self.ways(message, exchange, key) {
-            self.queues[queue].records.insert(message, fresh);
+            self.may_come(queue, message, fresh);
             if sure {
                 must.push(queue);
             }
         }
+        self.note_compared(message);
         let outstanding = Outstanding {
+            message,
             exchange,
             key,
             must: must.clone(),
         };
-        self.outstanding.insert(message, outstanding);
+        self.outstanding.insert(number, outstanding);
         must
     }
 
     /// It wasn't sent after all.
-    pub(crate) fn unpublished(&mut self, message: u64) {
-        self.outstanding.remove(&message);
+    pub(crate) fn unpublished(&mut self, number: u64) {
+        self.outstanding.remove(&number);
+        let message = self.first(number);
+        if self.is_repeated(message) {
+            return;
+        }
         for queue in &mut self.queues {
             queue.records.remove(&message);
         }
@@ -294,10 +309,10 @@ impl Oracle {
     pub(crate) fn reroute(&mut self) {
         let mut outstanding = std::mem::take(&mut self.outstanding);
         let fresh = self.fresh();
-        for (message, one) in &mut outstanding {
-            let routes = self.ways(*message, one.exchange, one.key);
+        for one in outstanding.values_mut() {
+            let routes = self.ways(one.message, one.exchange, one.key);
             for (queue, _) in &routes {
-                self.queues[*queue].records.entry(*message).or_insert(fresh);
+                self.may_come(*queue, one.message, fresh);
             }
             one.must.retain(|queue| routes.contains(&(*queue, true)));
         }
@@ -305,13 +320,14 @@ impl Oracle {
     }
 
     /// The publisher has its confirm. Returns the queues that must have the message.
-    pub(crate) fn confirmed(&mut self, message: u64) -> Verdict<Vec<usize>> {
-        let Some(outstanding) = self.outstanding.remove(&message) else {
+    pub(crate) fn confirmed(&mut self, number: u64) -> Verdict<Vec<usize>> {
+        let Some(Outstanding { message, must, .. }) = self.outstanding.remove(&number) else {
             return Err(format!(
-                "message {message} was confirmed, and nobody waited for that"
+                "message {number} was confirmed, and nobody waited for that"
             ));
         };
-        for queue in &outstanding.must {
+        let must = self.surely_there(message, must);
+        for queue in &must {
             let expires_by = self
                 .ttl_ms(*queue, message)
                 .map(|ttl_ms| self.now_ms + ttl_ms);
@@ -320,7 +336,7 @@ impl Oracle {
                 record.expires_by = expires_by;
             }
         }
-        Ok(outstanding.must)
+        Ok(must)
     }
 
     pub(crate) fn returned(&mut self, message: u64) -> Verdict {
@@ -548,7 +564,7 @@ impl Oracle {
         let records = std::mem::take(&mut found.records);
         for (message, mut record) in records {
             found.late.insert(message);
-            if self.outstanding.contains_key(&message) {
+            if self.outstanding.values().any(|one| one.message == message) {
                 record.must = false;
                 found.records.insert(message, record);
             }

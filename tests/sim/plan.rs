@@ -4,7 +4,7 @@
 use leveret::base::Settings;
 
 use crate::dice::Dice;
-use crate::exchanges::Delays;
+use crate::exchanges::{Delays, throw_repeats};
 use crate::rules::Rules;
 
 /// What a seed may have beyond what its own dice say; each has dice of its own, so that a seed without it tells the
@@ -23,6 +23,8 @@ pub(crate) struct Extras {
     pub(crate) pages: bool,
     /// Messages go by a delayed exchange.
     pub(crate) delays: bool,
+    /// Messages go by a deduplicating exchange, some of them again.
+    pub(crate) repeats: bool,
 }
 
 impl Extras {
@@ -33,10 +35,12 @@ impl Extras {
         rests: true,
         pages: true,
         delays: true,
+        repeats: true,
     };
     /// All before there were exchanges that do more than route.
     pub(crate) const PLAIN: Self = Self {
         delays: false,
+        repeats: false,
         ..Self::ALL
     };
     pub(crate) const DELAYED: Self = Self {
@@ -60,6 +64,7 @@ impl Extras {
         rests: false,
         pages: false,
         delays: false,
+        repeats: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -72,6 +77,7 @@ impl Extras {
             rests: !without.contains("rests"),
             pages: !without.contains("pages"),
             delays: !without.contains("delays"),
+            repeats: !without.contains("repeats"),
         }
     }
 }
@@ -162,6 +168,9 @@ impl Plan {
         }
         if extras.delays {
             plan.delays = Delays::throw(seed, &mut plan);
+        }
+        if extras.repeats {
+            throw_repeats(seed, &mut plan);
         }
         plan.rests = extras.rests.then(|| Dice::new(seed ^ REST));
         (plan, dice)

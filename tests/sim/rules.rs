@@ -132,7 +132,7 @@ impl Rules {
             priority: (self.priorities && dice.chance(1, 2)).then(|| dice.roll(7) as u8),
             ttl_ms: (self.expirations && dice.chance(1, 4))
                 .then(|| TTLS_MS[dice.roll(TTLS_MS.len())]),
-            delay_ms: None,
+            ..Stamp::default()
         }
     }
 }
@@ -144,4 +144,6 @@ pub(crate) struct Stamp {
     pub(crate) ttl_ms: Option<u64>,
     /// How long a delayed exchange is to keep it.
     pub(crate) delay_ms: Option<u64>,
+    /// A deduplicating exchange is to know it again.
+    pub(crate) is_compared: bool,
 }

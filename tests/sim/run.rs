@@ -264,6 +264,10 @@ impl World {
 
     /// Nothing is in the queues: little is on the disk.
     fn check_leaks(&self) -> Verdict {
+        if self.oracle.noted().is_some() {
+            // A deduplicating exchange's notes stay.
+            return Ok(());
+        }
         for core in 0..usize::from(self.plan.cores) {
             for log in [LogName::Messages, LogName::Definitions] {
                 let (files, bytes) = self.disk.usage((core, log));

@@ -36,6 +36,8 @@ pub(crate) struct Counts {
     pub(crate) letters: u64,
     /// Of those, messages that had been delayed.
     pub(crate) delayed: u64,
+    /// Messages that were published again.
+    pub(crate) repeats: u64,
     pub(crate) confirms: u64,
     pub(crate) deliveries: u64,
     /// Sessions that left for another core.
@@ -54,6 +56,7 @@ impl Counts {
         self.ruled += other.ruled;
         self.letters += other.letters;
         self.delayed += other.delayed;
+        self.repeats += other.repeats;
         self.confirms += other.confirms;
         self.deliveries += other.deliveries;
         self.moves += other.moves;

@@ -8,7 +8,7 @@ use leveret::amqp::frame::{self, FrameKind};
 use leveret::amqp::method;
 use leveret::amqp::table::TableWriter;
 
-use crate::exchanges::DELAYED;
+use crate::exchanges::{DEDUPLICATING, DELAYED};
 use crate::letters::{Deaths, read_deaths};
 use crate::rules::{QueueRules, Stamp};
 
@@ -138,26 +138,37 @@ pub(crate) fn publish(
         immediate: false,
     };
     basic_method(out, channel, basic::AMQPMethod::Publish(publish));
+    let known_by = read_body(body).filter(|_| stamp.is_compared);
+    let known_by = known_by.map(|(message, _)| message);
     content::write_header(
         out,
         channel,
         body.len() as u64,
-        &properties(persistent, stamp),
+        &properties(persistent, stamp, known_by),
     );
     content::write_body(out, channel, body, FRAME_MAX as usize - 8);
 }
 
 /// Headers, delivery mode, priority and expiration.
-fn properties(persistent: bool, stamp: Stamp) -> Vec<u8> {
+fn properties(persistent: bool, stamp: Stamp, known_by: Option<u64>) -> Vec<u8> {
     const HEADERS: u16 = 0x2000;
     const DELIVERY_MODE: u16 = 0x1000;
     const PRIORITY: u16 = 0x0800;
     const EXPIRATION: u16 = 0x0100;
     let (mut flags, mut values) = (DELIVERY_MODE, Vec::new());
-    if let Some(delay_ms) = stamp.delay_ms {
+    let mut headers = TableWriter::new();
+    let numbers = [
+        ("x-delay", stamp.delay_ms),
+        ("x-deduplication-header", known_by),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            headers = headers.long(name, value as i64);
+        }
+    }
+    let headers = headers.into_bytes();
+    if !headers.is_empty() {
         flags |= HEADERS;
-        let headers = TableWriter::new().long("x-delay", delay_ms as i64);
-        let headers = headers.into_bytes();
         values.extend((headers.len() as u32).to_be_bytes());
         values.extend(headers);
     }
@@ -224,15 +235,15 @@ fn arguments(rules: QueueRules) -> FieldTable {
     arguments
 }
 
-/// A queue of the channel's own that everything comes to which an exchange lets go, and a consumer.
+/// A queue of the channel's own that everything comes to which an exchange lets go or pass, and a consumer.
 pub(crate) fn wait_behind(out: &mut Vec<u8>, channel: u16, exchange: usize) {
-    let queue = "behind";
+    let queue = format!("behind {channel}");
     let declare = queue::AMQPMethod::Declare(queue::Declare {
-        queue: queue.into(),
+        queue: queue.as_str().into(),
         ..queue::Declare::default()
     });
     let bind = queue::AMQPMethod::Bind(queue::Bind {
-        queue: queue.into(),
+        queue: queue.as_str().into(),
         exchange: exchange_name(exchange).into(),
         ..queue::Bind::default()
     });
@@ -295,6 +306,11 @@ pub(crate) fn declare_exchange(
     if kind == DELAYED {
         let name = AMQPValue::LongString("fanout".into());
         arguments.insert("x-delayed-type".into(), name);
+    }
+    if kind == DEDUPLICATING {
+        // More than there ever are.
+        let size = AMQPValue::LongInt(100_000);
+        arguments.insert("x-cache-size".into(), size);
     }
     let declare = exchange::Declare {
         exchange: exchange_name(exchange).into(),

@@ -92,7 +92,7 @@ impl Client {
                 }
                 let (publisher, turn) = oracle.turn(message);
                 let lane = oracle.lane(queue, message);
-                let is_first = !deliver.redelivered && !oracle.is_doubled(queue, message);
+                let is_first = !deliver.redelivered && !oracle.may_be_late(queue, message);
                 if is_first
                     && let Some(last) = consumer.last.insert((publisher, lane), turn)
                     && last > turn

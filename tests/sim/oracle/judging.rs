@@ -33,6 +33,8 @@ pub(crate) struct Inspection {
     pub(crate) queues: Vec<Option<Vec<FoundMessage>>>,
     pub(crate) exchanges: Vec<bool>,
     pub(crate) bindings: BTreeSet<Binding>,
+    /// Messages that a deduplicating exchange must know, and lets pass.
+    pub(crate) passed: Vec<u64>,
     pub(crate) damage: Damage,
 }
 
@@ -93,7 +95,14 @@ impl Oracle {
             queue.purging = false;
         }
         self.outstanding.clear();
-        Ok(())
+        let is_sound = !lossy && !is_rot;
+        self.passages_stopped(is_sound);
+        match found.passed.first() {
+            Some(message) if is_sound => Err(format!(
+                "after a stop, message {message} was confirmed, and one like it passes"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// `rotten`: bits that flipped may have taken any of them away, or brought it back.
@@ -195,8 +204,9 @@ impl Oracle {
             };
             let about = &self.messages[message as usize];
             let lane = self.lane(number, message);
-            let last = last.insert((about.publisher, lane), message);
-            if !lossy && last.is_some_and(|last| last > message) {
+            let has_turn = !self.is_repeated(message);
+            let last = has_turn.then(|| last.insert((about.publisher, lane), message));
+            if !lossy && last.flatten().is_some_and(|last| last > message) {
                 return said("comes behind a later one of its channel");
             }
             if lane > std::mem::replace(&mut last_lane, lane) && !lossy {

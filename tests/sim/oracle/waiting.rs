@@ -48,10 +48,11 @@ impl Oracle {
         delay_ms.is_some_and(|delay_ms| record.since.1 + delay_ms <= self.now_ms)
     }
 
-    /// Whether a crash has perhaps made two of a message: those of the second time come behind all of the first.
-    pub(crate) fn is_doubled(&self, queue: usize, message: u64) -> bool {
+    /// Whether a crash has perhaps made two of a message, or a client that repeats it: those of the second time come
+    /// behind all of the first.
+    pub(crate) fn may_be_late(&self, queue: usize, message: u64) -> bool {
         let record = self.queues[queue].records.get(&message);
-        record.is_some_and(|record| record.is_doubled)
+        record.is_some_and(|record| record.is_doubled) || self.is_repeated(message)
     }
 
     /// Whose a message is, and its turn among those: they come in order.
