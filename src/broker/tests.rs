@@ -2,6 +2,7 @@
 //! which core runs next, which ring delivers, and how the bytes are cut.
 
 mod alarm;
+mod delays;
 mod large;
 mod moving;
 mod policies;

@@ -5,7 +5,8 @@
 //! delayed exchange's queue ─► letters, by time ─► (read from the log) ─► when it is time, dead_letters
 //! ```
 //!
-//! For the log each of them is a delivery that is out: a crash brings it back with the time it had.
+//! For the log each of them is a delivery that is out: a crash brings it back with the time it had. What is due
+//! already comes this way as well, so that none goes before another whose time came earlier.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,14 +18,14 @@ use crate::model::queue::Letter;
 /// Letters that one look at a queue takes out: less than a millisecond's work.
 const STEP: usize = 1024;
 
-/// In milliseconds since 1970 when it is due, and a number that keeps those of one millisecond in order.
-type Turn = (u64, u64);
+/// In milliseconds since 1970 when it is due, and its place: those of one millisecond go in the order in which they
+/// came to their queue.
+type Turn = (u64, QueueId, u64);
 
-/// Letters that aren't due yet.
+/// Letters that aren't due yet, or are about to go.
 #[derive(Default)]
 pub(super) struct Ahead {
-    letters: BTreeMap<Turn, (QueueId, Letter)>,
-    next_number: u64,
+    letters: BTreeMap<Turn, Letter>,
     /// Bytes of those messages that are in memory.
     bytes: usize,
     /// Those that aren't: when each is due, and by queue and position.
@@ -40,7 +41,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// When the first is due, in milliseconds since 1970.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.letters.first_key_value().map(|((due, _), _)| *due)
+        self.letters.first_key_value().map(|((due, ..), _)| *due)
     }
 
     /// How many more may come.
@@ -61,10 +62,9 @@ impl Ahead {
         self.awaits_commit = false;
     }
 
-    /// A letter that is due later.
+    /// A letter goes when it is due.
     pub(super) fn insert(&mut self, queue: QueueId, letter: Letter) {
-        let turn = (letter.due_ms, self.next_number);
-        self.next_number += 1;
+        let turn = (letter.due_ms, queue, letter.position);
         match &letter.message {
             Some(message) => self.bytes += message.size(),
             None => {
@@ -72,7 +72,7 @@ impl Ahead {
                 self.places.insert((queue, letter.position), turn);
             }
         }
-        self.letters.insert(turn, (queue, letter));
+        self.letters.insert(turn, letter);
     }
 
     /// The next one that is due, whether its message was read or not.
@@ -81,19 +81,16 @@ impl Ahead {
         if first.key().0 > now_ms {
             return None;
         }
-        let (turn, (queue, letter)) = first.remove_entry();
-        self.removed(turn, queue, &letter);
-        Some((queue, letter))
-    }
-
-    fn removed(&mut self, turn: Turn, queue: QueueId, letter: &Letter) {
+        let (turn, letter) = first.remove_entry();
+        let (_, queue, position) = turn;
         match &letter.message {
             Some(message) => self.bytes -= message.size(),
             None => {
                 self.unread.remove(&turn);
-                self.places.remove(&(queue, letter.position));
+                self.places.remove(&(queue, position));
             }
         }
+        Some((queue, letter))
     }
 }
 
@@ -148,12 +145,12 @@ impl Shard {
             && ahead.bytes < limits::DELAYS_AHEAD_BYTES
             && let Some(turn) = ahead.unread.pop_first()
         {
-            let Some((queue, letter)) = ahead.letters.get(&turn) else {
+            let Some(letter) = ahead.letters.get(&turn) else {
                 continue;
             };
             // It may have been written again since it was taken out.
             let lsn = letter.slot.and_then(|slot| {
-                let owned = find(&mut self.queues, *queue)?;
+                let owned = find(&mut self.queues, turn.1)?;
                 owned.queue.unsettled_lsn(slot)
             });
             // What can't be found is missed, and told of, when it is due.
@@ -180,7 +177,7 @@ impl Shard {
                     };
                     let place = (*id, target.position);
                     let turn = ahead.places.get(&place).copied();
-                    let Some((turn, (_, letter))) =
+                    let Some((turn, letter)) =
                         turn.and_then(|turn| Some((turn, ahead.letters.get_mut(&turn)?)))
                     else {
                         continue;

@@ -146,11 +146,11 @@ impl Shard {
         let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
-        let now_ms = self.clock.ms(self.now);
+        let delays = owned.queue.delays();
         for fallen in owned.queue.take_fallen() {
             match fallen {
                 Fallen::Gone(gone) => owned.forget(Some(gone), &mut self.journal, self.now),
-                Fallen::Letter(letter) if letter.due_ms > now_ms => self.ahead.insert(id, letter),
+                Fallen::Letter(letter) if delays => self.ahead.insert(id, letter),
                 Fallen::Letter(letter) => self.dead_letters.push(id, letter),
             }
         }

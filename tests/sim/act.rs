@@ -3,6 +3,7 @@
 mod breath;
 
 use crate::client::{Call, Mode};
+use crate::exchanges::ignores_keys;
 use crate::oracle::{Standing, Verdict};
 use crate::trace;
 use crate::wire;
@@ -65,7 +66,7 @@ impl World {
         }
         let is_default = exchange == 0;
         let keys = if is_default {
-            self.oracle.queues.len()
+            self.plan.queues.len()
         } else {
             self.plan.keys
         };
@@ -82,8 +83,20 @@ impl World {
         }
         for _ in 0..self.dice.between(1, 4) {
             let persistent = !self.dice.chance(self.plan.transients, 8);
-            let mandatory = self.plan.mandatory && self.dice.chance(1, 4);
-            let stamp = self.plan.rules.stamp(&mut self.dice);
+            let mut mandatory = self.plan.mandatory && self.dice.chance(1, 4);
+            let mut stamp = self.plan.rules.stamp(&mut self.dice);
+            let delays = self.plan.delays.as_ref();
+            if let Some(delays) = delays.filter(|one| one.exchange == exchange) {
+                delays.stamp(&mut stamp, &mut self.dice);
+            }
+            if self.oracle.compares(exchange) {
+                if let Some(message) = self.oracle.one_to_repeat(&mut self.dice) {
+                    self.clients[client].repeat((exchange, key), message, &mut self.oracle);
+                    continue;
+                }
+                // A duplicate would come back.
+                (mandatory, stamp.is_compared) = (false, self.dice.chance(7, 8));
+            }
             let len = match self.dice.roll(400) {
                 _ if self.plan.bulk => self.dice.between(100, 100_000),
                 0 if self.plan.large && self.dice.chance(1, 8) => {
@@ -154,7 +167,7 @@ impl World {
         {
             return self.clients[client].cancel(consumer);
         }
-        let queue = self.dice.roll(self.oracle.queues.len());
+        let queue = self.dice.roll(self.plan.queues.len());
         let known = &self.oracle.queues[queue];
         if known.standing != Standing::Present || known.busy || live.len() >= 3 {
             return;
@@ -164,7 +177,7 @@ impl World {
     }
 
     fn act_get(&mut self, client: usize) {
-        let queue = self.dice.roll(self.oracle.queues.len());
+        let queue = self.dice.roll(self.plan.queues.len());
         let known = &self.oracle.queues[queue];
         let transacts = self.clients[client].mode() == Mode::Transaction;
         if known.standing != Standing::Present || known.busy || transacts {
@@ -207,7 +220,7 @@ impl World {
             });
             return;
         }
-        let queue = self.dice.roll(self.oracle.queues.len());
+        let queue = self.dice.roll(self.plan.queues.len());
         if self.oracle.queues[queue].busy {
             return;
         }
@@ -266,11 +279,10 @@ impl World {
         if known.standing != Standing::Present {
             return;
         }
-        if self.plan.rules.forbids(exchange, queue) {
+        if self.plan.forbids(exchange, queue) {
             return;
         }
-        let is_fanout = known.kind == "fanout";
-        let key = if is_fanout {
+        let key = if ignores_keys(known.kind) {
             0
         } else {
             self.dice.roll(self.plan.keys)

@@ -196,14 +196,41 @@ impl Client {
         oracle: &mut Oracle,
     ) {
         let message = oracle.messages.len() as u64;
-        let published = Message::new(persistent, len, self.uid, stamp);
+        // Those of other delays, and those that are compared with others, overtake each other.
+        let way = stamp.delay_ms.unwrap_or(0) << 32 | u64::from(oracle.compares(exchange)) << 63;
+        let published = Message::new(persistent, len, self.uid | way, stamp);
         oracle.messages.push(published);
         trace::note(
             "publish",
             [self.uid, message, exchange as u64 * 100 + key as u64],
         );
+        self.send((exchange, key), mandatory, message, oracle);
+    }
+
+    /// Publishes a message again that was published to a deduplicating exchange.
+    pub(crate) fn repeat(&mut self, to: (usize, usize), message: u64, oracle: &mut Oracle) {
+        let number = oracle.repeated(message);
+        trace::note("repeat", [self.uid, number, message]);
+        trace::count(|counts| counts.repeats += 1);
+        self.send(to, false, number, oracle);
+    }
+
+    /// `message`: its number as a publish.
+    fn send(
+        &mut self,
+        (exchange, key): (usize, usize),
+        mandatory: bool,
+        message: u64,
+        oracle: &mut Oracle,
+    ) {
+        let Message {
+            persistent,
+            len,
+            stamp,
+            ..
+        } = oracle.messages[message as usize];
         let mut out = Vec::new();
-        let body = wire::body(message, len);
+        let body = wire::body(oracle.first(message), len);
         let how = (persistent, mandatory, stamp);
         wire::publish(&mut out, 1, (exchange, key), how, &body);
         let end = self.say(&out);
@@ -213,7 +240,8 @@ impl Client {
         }
         let must = oracle.published(message, exchange, key);
         self.numbers += 1;
-        let hardens = if persistent {
+        // What takes a way of its own may overtake what was settled before.
+        let hardens = if persistent && !oracle.compares(exchange) {
             let mine = self
                 .settled
                 .iter()

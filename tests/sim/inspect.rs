@@ -12,6 +12,8 @@ use leveret::mail::Mail;
 
 use crate::client::{Client, Mode};
 use crate::disk::{Disk, LogId};
+use crate::exchanges::ignores_keys;
+use crate::letters::Deaths;
 use crate::oracle::{FoundMessage, Inspection, Oracle, Verdict};
 use crate::rules::Stamp;
 use crate::trace;
@@ -20,6 +22,9 @@ use crate::world;
 
 /// Channels that ask for exchanges begin here; those that ask for queues at 1.
 const EXCHANGES: u16 = 30;
+/// Channels that wait for delayed messages, and for those that pass.
+const WAITER: u16 = 60;
+const PASSER: u16 = 61;
 /// The message that is published to see where it goes has this bit and the number of its route.
 const PROBE: u64 = 1 << 63;
 /// Simulated time in which the broker says what it has to say.
@@ -63,11 +68,12 @@ pub(crate) fn inspect(
         now,
         made: BTreeMap::new(),
     };
-    let queues = oracle.queues.len();
+    let queues = oracle.named_queues();
     let mut found = Inspection {
-        queues: vec![None; queues],
+        queues: vec![None; oracle.queues.len()],
         exchanges: vec![true; oracle.exchanges.len()],
         bindings: BTreeSet::new(),
+        passed: Vec::new(),
         damage,
     };
     let mut hello: Vec<u8> = inspector.client.unsent.drain(..).collect();
@@ -93,6 +99,16 @@ pub(crate) fn inspect(
         note_heard(&heard, &mut found)?;
     }
     inspector.find_bindings(oracle, keys, &mut found)?;
+    if let Some((exchange, noted)) = oracle.noted()
+        && found.exchanges[exchange]
+    {
+        found.passed = inspector.find_passing(exchange, &noted)?;
+    }
+    if let Some((room, exchange)) = oracle.waiting_room()
+        && found.exchanges[exchange]
+    {
+        found.queues[room] = Some(inspector.find_waiting(exchange)?);
+    }
     Ok(found)
 }
 
@@ -133,7 +149,7 @@ impl Inspector<'_> {
         let mut routes = Vec::new();
         let mut say = Vec::new();
         for (number, exchange) in oracle.exchanges.iter().enumerate().skip(1) {
-            let keys = if exchange.kind == "fanout" { 1 } else { keys };
+            let keys = if ignores_keys(exchange.kind) { 1 } else { keys };
             for key in (0..keys).filter(|_| found.exchanges[number]) {
                 let body = wire::body(PROBE | routes.len() as u64, 0);
                 let channel = EXCHANGES + number as u16;
@@ -152,6 +168,50 @@ impl Inspector<'_> {
                 .insert((*exchange, *key, usize::from(heard.channel) - 1));
         }
         Ok(())
+    }
+
+    /// Publishes messages again that an exchange must know; those that pass.
+    fn find_passing(&mut self, exchange: usize, noted: &[u64]) -> Verdict<Vec<u64>> {
+        let mut say = Vec::new();
+        wire::open_channel(&mut say, PASSER);
+        wire::wait_behind(&mut say, PASSER, exchange);
+        let stamp = Stamp {
+            is_compared: true,
+            ..Stamp::default()
+        };
+        for message in noted {
+            let (how, body) = ((false, false, stamp), wire::body(*message, 0));
+            wire::publish(&mut say, PASSER, (exchange, 0), how, &body);
+        }
+        let heard = self.talk(&say)?;
+        let passed = heard.iter().filter(|heard| heard.channel == PASSER);
+        let passed = passed.filter_map(|heard| wire::read_body(&heard.body));
+        Ok(passed.map(|(message, _)| message).collect())
+    }
+
+    /// Binds a queue of its own to a delayed exchange, and sees what comes when everything is due.
+    fn find_waiting(&mut self, exchange: usize) -> Verdict<Vec<FoundMessage>> {
+        let mut say = Vec::new();
+        wire::open_channel(&mut say, WAITER);
+        wire::wait_behind(&mut say, WAITER, exchange);
+        self.talk(&say)?;
+        self.now = Time(u64::MAX / 2);
+        for core in &mut self.cores {
+            core.expire(self.now);
+        }
+        let mut waiting = Vec::new();
+        for heard in self.talk(&[])? {
+            if heard.channel != WAITER {
+                continue;
+            }
+            let (message, _) = wire::read_body(&heard.body).ok_or("what waits is nobody's")?;
+            waiting.push(FoundMessage {
+                message,
+                deaths: Deaths::new(),
+                redelivered: false,
+            });
+        }
+        Ok(waiting)
     }
 
     /// Says something, and listens until nothing more comes.

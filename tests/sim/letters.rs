@@ -1,4 +1,5 @@
-//! Dead letters as the wire has them: how often a message died, where, and why.
+//! Dead letters as the wire has them: how often a message died, where, and why. One that a delayed exchange has let
+//! go is a letter from the queue where it waited.
 
 use leveret::amqp::properties::Properties;
 use leveret::amqp::table::Value;
@@ -10,7 +11,12 @@ pub(crate) enum Reason {
     Expired,
     MaxLen,
     DeliveryLimit,
+    /// It has waited as long as it should.
+    Delayed,
 }
+
+/// Where delayed messages wait has no name by which a client knows it.
+pub(crate) const NAMELESS: usize = usize::MAX;
 
 /// An entry of `x-death`: so often in that queue for that reason.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -40,8 +46,14 @@ pub(crate) fn died_again(deaths: &[Died], queue: usize, reason: Reason) -> Death
 /// The deaths that a message's properties tell of; none if the header is no broker's.
 pub(crate) fn read_deaths(properties: &[u8]) -> Option<Deaths> {
     let headers = Properties::from_validated(properties).headers();
+    let delay = headers.and_then(|headers| headers.get("x-delay")?.as_integer());
+    let has_waited = delay.is_some_and(|delay| delay < 0).then_some(Died {
+        queue: NAMELESS,
+        reason: Reason::Delayed,
+        count: 1,
+    });
     let Some(header) = headers.and_then(|headers| headers.get("x-death")) else {
-        return Some(Deaths::new());
+        return Some(has_waited.into_iter().collect());
     };
     let Value::Array(entries) = header else {
         return None;
@@ -66,5 +78,6 @@ pub(crate) fn read_deaths(properties: &[u8]) -> Option<Deaths> {
             count: usize::try_from(entry.get("count")?.as_integer()?).ok()?,
         })
     };
-    entries.values().map(read).collect()
+    let deaths = entries.values().map(read);
+    deaths.chain(has_waited.map(Some)).collect()
 }

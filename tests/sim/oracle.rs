@@ -8,13 +8,18 @@
 
 mod judging;
 mod letters;
+mod passing;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::exchanges::ignores_keys;
 use crate::letters::{Deaths, Reason};
 use crate::plan::Plan;
 use crate::rules::{QueueRules, Stamp};
+pub(crate) use judging::{Damage, FoundMessage, Inspection, Stop};
 use letters::Letter;
+use passing::Passage;
 
 /// A rule was broken.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
@@ -82,10 +87,12 @@ const FRESH: Record = Record {
 pub(crate) struct Message {
     pub(crate) persistent: bool,
     pub(crate) len: usize,
-    /// Which channel published it; a letter's is nobody's.
+    /// Which channel published it, and with which delay; a letter's is nobody's.
     pub(crate) publisher: u64,
     pub(crate) stamp: Stamp,
     letter: Option<Letter>,
+    /// It is published again: as which it was at first.
+    repeats: Option<u64>,
 }
 
 impl Message {
@@ -96,6 +103,7 @@ impl Message {
             publisher,
             stamp,
             letter: None,
+            repeats: None,
         }
     }
 }
@@ -103,6 +111,8 @@ impl Message {
 pub(crate) struct Queue {
     pub(crate) durable: bool,
     pub(crate) rules: QueueRules,
+    /// It is where the messages of a delayed exchange wait: nobody can name it.
+    waits: bool,
     /// What came before that may have found it absent, or was purged.
     since: u64,
     pub(crate) standing: Standing,
@@ -138,6 +148,7 @@ pub(crate) type Binding = (usize, usize, usize);
 /// A publish that isn't confirmed: the queues it must and may reach.
 #[derive(Debug)]
 struct Outstanding {
+    message: u64,
     exchange: usize,
     key: usize,
     must: Vec<usize>,
@@ -150,6 +161,8 @@ pub(crate) struct Oracle {
     pub(crate) bindings: BTreeMap<Binding, Standing>,
     pub(crate) messages: Vec<Message>,
     outstanding: BTreeMap<u64, Outstanding>,
+    /// What a deduplicating exchange knows, by message.
+    passages: BTreeMap<u64, Passage>,
     /// Letters, by the message that was published and the deaths since.
     letters: HashMap<(u64, Deaths), u64>,
     /// What the clocks show, in milliseconds.
@@ -184,52 +197,16 @@ pub(crate) struct Asked {
     pub(crate) at_ms: u64,
 }
 
-/// A message as it was found on the disk.
-#[derive(Clone, Debug)]
-pub(crate) struct FoundMessage {
-    /// As it was published.
-    pub(crate) message: u64,
-    pub(crate) deaths: Deaths,
-    pub(crate) redelivered: bool,
-}
-
-/// How the broker stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stop {
-    Clean,
-    Crash,
-    /// A crash before the broker was open: an earlier clean stop may still hold.
-    EarlyCrash,
-    /// After a clean stop bits have flipped on its disk.
-    Rot,
-}
-
-/// What a disk holds, as a fresh broker tells it.
-#[derive(Default)]
-pub(crate) struct Inspection {
-    /// By queue: none if it isn't there.
-    pub(crate) queues: Vec<Option<Vec<FoundMessage>>>,
-    pub(crate) exchanges: Vec<bool>,
-    pub(crate) bindings: BTreeSet<Binding>,
-    pub(crate) damage: Damage,
-}
-
-/// What the operator is told of.
-#[derive(Default, Debug)]
-pub(crate) struct Damage {
-    pub(crate) definitions: Vec<String>,
-    pub(crate) messages: Vec<String>,
-}
-
 impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let queues = plan
-            .queues
-            .iter()
-            .enumerate()
-            .map(|(number, durable)| Queue {
-                durable: *durable,
-                rules: plan.rules.of(number),
+        let named = plan.queues.iter().enumerate();
+        let named = named.map(|(number, durable)| (*durable, plan.rules.of(number), false));
+        let queues = named
+            .chain(waiting::room(plan))
+            .map(|(durable, rules, waits)| Queue {
+                durable,
+                rules,
+                waits,
                 since: 0,
                 standing: Standing::Absent,
                 busy: false,
@@ -258,6 +235,7 @@ impl Oracle {
             bindings: BTreeMap::new(),
             messages: Vec::new(),
             outstanding: BTreeMap::new(),
+            passages: BTreeMap::new(),
             letters: HashMap::new(),
             now_ms: 0,
             events: 0,
@@ -278,7 +256,7 @@ impl Oracle {
             let some = self.queues[key].standing != Standing::Absent;
             return if some { vec![(key, sure)] } else { vec![] };
         }
-        let fanout = self.exchanges[exchange].kind == "fanout";
+        let fanout = ignores_keys(self.exchanges[exchange].kind);
         let mut routes: BTreeMap<usize, bool> = BTreeMap::new();
         for (&(from, pattern, queue), standing) in &self.bindings {
             if from == exchange && (fanout || pattern == key) && *standing != Standing::Absent {
@@ -295,27 +273,33 @@ impl Oracle {
     }
 
     /// A message is sent. Returns the queues that it must reach.
-    pub(crate) fn published(&mut self, message: u64, exchange: usize, key: usize) -> Vec<usize> {
+    pub(crate) fn published(&mut self, number: u64, exchange: usize, key: usize) -> Vec<usize> {
         let mut must = Vec::new();
-        let fresh = self.fresh();
-        for (queue, sure) in self.routes(exchange, key) {
-            self.queues[queue].records.insert(message, fresh);
+        let (message, fresh) = (self.first(number), self.fresh());
+        for (queue, sure) in self.ways(message, exchange, key) {
+            self.may_come(queue, message, fresh);
             if sure {
                 must.push(queue);
             }
         }
+        self.note_compared(message);
         let outstanding = Outstanding {
+            message,
             exchange,
             key,
             must: must.clone(),
         };
-        self.outstanding.insert(message, outstanding);
+        self.outstanding.insert(number, outstanding);
         must
     }
 
     /// It wasn't sent after all.
-    pub(crate) fn unpublished(&mut self, message: u64) {
-        self.outstanding.remove(&message);
+    pub(crate) fn unpublished(&mut self, number: u64) {
+        self.outstanding.remove(&number);
+        let message = self.first(number);
+        if self.is_repeated(message) {
+            return;
+        }
         for queue in &mut self.queues {
             queue.records.remove(&message);
         }
@@ -325,10 +309,10 @@ impl Oracle {
     pub(crate) fn reroute(&mut self) {
         let mut outstanding = std::mem::take(&mut self.outstanding);
         let fresh = self.fresh();
-        for (message, one) in &mut outstanding {
-            let routes = self.routes(one.exchange, one.key);
+        for one in outstanding.values_mut() {
+            let routes = self.ways(one.message, one.exchange, one.key);
             for (queue, _) in &routes {
-                self.queues[*queue].records.entry(*message).or_insert(fresh);
+                self.may_come(*queue, one.message, fresh);
             }
             one.must.retain(|queue| routes.contains(&(*queue, true)));
         }
@@ -336,13 +320,14 @@ impl Oracle {
     }
 
     /// The publisher has its confirm. Returns the queues that must have the message.
-    pub(crate) fn confirmed(&mut self, message: u64) -> Verdict<Vec<usize>> {
-        let Some(outstanding) = self.outstanding.remove(&message) else {
+    pub(crate) fn confirmed(&mut self, number: u64) -> Verdict<Vec<usize>> {
+        let Some(Outstanding { message, must, .. }) = self.outstanding.remove(&number) else {
             return Err(format!(
-                "message {message} was confirmed, and nobody waited for that"
+                "message {number} was confirmed, and nobody waited for that"
             ));
         };
-        for queue in &outstanding.must {
+        let must = self.surely_there(message, must);
+        for queue in &must {
             let expires_by = self
                 .ttl_ms(*queue, message)
                 .map(|ttl_ms| self.now_ms + ttl_ms);
@@ -351,7 +336,7 @@ impl Oracle {
                 record.expires_by = expires_by;
             }
         }
-        Ok(outstanding.must)
+        Ok(must)
     }
 
     pub(crate) fn returned(&mut self, message: u64) -> Verdict {
@@ -579,7 +564,7 @@ impl Oracle {
         let records = std::mem::take(&mut found.records);
         for (message, mut record) in records {
             found.late.insert(message);
-            if self.outstanding.contains_key(&message) {
+            if self.outstanding.values().any(|one| one.message == message) {
                 record.must = false;
                 found.records.insert(message, record);
             }

@@ -4,6 +4,7 @@
 use leveret::base::Settings;
 
 use crate::dice::Dice;
+use crate::exchanges::{Delays, throw_repeats};
 use crate::rules::Rules;
 
 /// What a seed may have beyond what its own dice say; each has dice of its own, so that a seed without it tells the
@@ -20,6 +21,10 @@ pub(crate) struct Extras {
     pub(crate) rests: bool,
     /// Little stays in memory.
     pub(crate) pages: bool,
+    /// Messages go by a delayed exchange.
+    pub(crate) delays: bool,
+    /// Messages go by a deduplicating exchange, some of them again.
+    pub(crate) repeats: bool,
 }
 
 impl Extras {
@@ -29,19 +34,28 @@ impl Extras {
         definitions: true,
         rests: true,
         pages: true,
+        delays: true,
+        repeats: true,
     };
-    /// All but rests and pages, which came last.
+    /// All before there were exchanges that do more than route.
+    pub(crate) const PLAIN: Self = Self {
+        delays: false,
+        repeats: false,
+        ..Self::ALL
+    };
+    pub(crate) const DELAYED: Self = Self {
+        delays: true,
+        ..Self::PLAIN
+    };
+    /// All but rests and pages, which came before those.
     pub(crate) const RESTLESS: Self = Self {
         rests: false,
         pages: false,
-        ..Self::ALL
+        ..Self::PLAIN
     };
     pub(crate) const RULES: Self = Self {
-        moves: false,
         rules: true,
-        definitions: false,
-        rests: false,
-        pages: false,
+        ..Self::NONE
     };
     pub(crate) const NONE: Self = Self {
         moves: false,
@@ -49,6 +63,8 @@ impl Extras {
         definitions: false,
         rests: false,
         pages: false,
+        delays: false,
+        repeats: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -60,6 +76,8 @@ impl Extras {
             definitions: !without.contains("definitions"),
             rests: !without.contains("rests"),
             pages: !without.contains("pages"),
+            delays: !without.contains("delays"),
+            repeats: !without.contains("repeats"),
         }
     }
 }
@@ -114,6 +132,7 @@ pub(crate) struct Plan {
     /// Bytes of ready messages that a core keeps in memory.
     pub(crate) resident_bytes: usize,
     pub(crate) rules: Rules,
+    pub(crate) delays: Option<Delays>,
     /// Dice for whether a life ends with a rest; none if none does.
     pub(crate) rests: Option<Dice>,
 }
@@ -146,6 +165,12 @@ impl Plan {
         plan.rots_definitions = extras.definitions;
         if extras.pages {
             plan.resident_bytes = resident_bytes(seed);
+        }
+        if extras.delays {
+            plan.delays = Delays::throw(seed, &mut plan);
+        }
+        if extras.repeats {
+            throw_repeats(seed, &mut plan);
         }
         plan.rests = extras.rests.then(|| Dice::new(seed ^ REST));
         (plan, dice)
@@ -214,8 +239,26 @@ impl Plan {
             move_messages: 0,
             resident_bytes: Settings::default().resident_bytes,
             rules: Rules::default(),
+            delays: None,
             rests: None,
         }
+    }
+}
+
+impl Plan {
+    /// Whether it matters what the clock on the wall shows.
+    pub(crate) fn has_times(&self) -> bool {
+        self.rules.any() || self.delays.is_some()
+    }
+
+    /// Whether a queue may not be bound to an exchange: that brings letters, which are to end where they go.
+    pub(crate) fn forbids(&self, exchange: usize, queue: usize) -> bool {
+        let is_delayed = self
+            .delays
+            .as_ref()
+            .is_some_and(|one| one.exchange == exchange);
+        let goes_on = self.rules.of(queue).dead_letters.is_some();
+        goes_on && (is_delayed || self.rules.brings_letters(exchange))
     }
 }
 

@@ -120,10 +120,10 @@ impl Rules {
         self.queues.get(queue).copied().unwrap_or_default()
     }
 
-    /// Whether a queue may not be bound to an exchange: that carries letters, which are to end where they go.
-    pub(crate) fn forbids(&self, exchange: usize, queue: usize) -> bool {
-        let carries = |one: &QueueRules| one.dead_letters.is_some_and(|(to, _)| to == exchange);
-        self.of(queue).dead_letters.is_some() && self.queues.iter().any(carries)
+    /// Whether letters come to an exchange.
+    pub(crate) fn brings_letters(&self, exchange: usize) -> bool {
+        let mut queues = self.queues.iter();
+        queues.any(|one| one.dead_letters.is_some_and(|(to, _)| to == exchange))
     }
 
     /// What a message is published with: its priority, and its time to live.
@@ -132,6 +132,7 @@ impl Rules {
             priority: (self.priorities && dice.chance(1, 2)).then(|| dice.roll(7) as u8),
             ttl_ms: (self.expirations && dice.chance(1, 4))
                 .then(|| TTLS_MS[dice.roll(TTLS_MS.len())]),
+            ..Stamp::default()
         }
     }
 }
@@ -141,4 +142,8 @@ impl Rules {
 pub(crate) struct Stamp {
     pub(crate) priority: Option<u8>,
     pub(crate) ttl_ms: Option<u64>,
+    /// How long a delayed exchange is to keep it.
+    pub(crate) delay_ms: Option<u64>,
+    /// A deduplicating exchange is to know it again.
+    pub(crate) is_compared: bool,
 }

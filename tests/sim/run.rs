@@ -8,6 +8,7 @@ use leveret::broker::Core;
 use leveret::log::LogName;
 
 use crate::dice::Dice;
+use crate::exchanges::DELAY_MAX_MS;
 use crate::inspect::inspect;
 use crate::memory;
 use crate::oracle::{Standing, Stop, Verdict};
@@ -136,7 +137,15 @@ impl World {
         self.drain_stalled()?;
         // Heartbeats never come to rest.
         let until = self.now + REST;
-        while self.now < until && self.step()? {}
+        while self.now < until && self.step()? {
+            // Clients that aren't read keep the world busy, and who waits for a timer mustn't wait for them.
+            for core in 0..self.cores.len() {
+                let timer = self.cores[core].next_timer();
+                if timer.is_some_and(|time| time <= self.now) {
+                    self.turn(core)?;
+                }
+            }
+        }
         let waiting = self.clients.iter().find_map(|client| client.waits_for());
         (self.is_calm, self.disk.eio_of) = (calm, eio);
         waiting.map_or(Ok(true), |what| Err(format!("all is at rest, and {what}")))
@@ -258,7 +267,11 @@ impl World {
         (self.plan.heartbeat, self.plan.prefetch) = (0, 7);
         let client = self.connect();
         self.run_until_idle()?;
-        for queue in 0..self.oracle.queues.len() {
+        if self.plan.delays.is_some() {
+            self.set_time(self.now + Duration::from_millis(DELAY_MAX_MS));
+            self.run_until_idle()?;
+        }
+        for queue in 0..self.plan.queues.len() {
             if self.oracle.queues[queue].standing == Standing::Present {
                 self.clients[client].consume(queue, false, &mut self.oracle);
                 // What is there now comes in the order of priorities.
@@ -292,6 +305,10 @@ impl World {
 
     /// Nothing is in the queues: little is on the disk.
     fn check_leaks(&self) -> Verdict {
+        if self.oracle.noted().is_some() {
+            // A deduplicating exchange's notes stay.
+            return Ok(());
+        }
         for core in 0..usize::from(self.plan.cores) {
             for log in [LogName::Messages, LogName::Definitions] {
                 let (files, bytes) = self.disk.usage((core, log));

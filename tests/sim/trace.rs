@@ -34,6 +34,10 @@ pub(crate) struct Counts {
     /// Of the images, those with queues that let messages fall, and letters that came somewhere.
     pub(crate) ruled: u64,
     pub(crate) letters: u64,
+    /// Of those, messages that had been delayed.
+    pub(crate) delayed: u64,
+    /// Messages that were published again.
+    pub(crate) repeats: u64,
     pub(crate) confirms: u64,
     pub(crate) deliveries: u64,
     /// Sessions that left for another core.
@@ -51,6 +55,8 @@ impl Counts {
         self.damaged += other.damaged;
         self.ruled += other.ruled;
         self.letters += other.letters;
+        self.delayed += other.delayed;
+        self.repeats += other.repeats;
         self.confirms += other.confirms;
         self.deliveries += other.deliveries;
         self.moves += other.moves;

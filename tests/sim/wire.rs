@@ -6,7 +6,9 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use leveret::amqp::content::{self, ContentHeader};
 use leveret::amqp::frame::{self, FrameKind};
 use leveret::amqp::method;
+use leveret::amqp::table::TableWriter;
 
+use crate::exchanges::{DEDUPLICATING, DELAYED};
 use crate::letters::{Deaths, read_deaths};
 use crate::rules::{QueueRules, Stamp};
 
@@ -136,22 +138,41 @@ pub(crate) fn publish(
         immediate: false,
     };
     basic_method(out, channel, basic::AMQPMethod::Publish(publish));
+    let known_by = read_body(body).filter(|_| stamp.is_compared);
+    let known_by = known_by.map(|(message, _)| message);
     content::write_header(
         out,
         channel,
         body.len() as u64,
-        &properties(persistent, stamp),
+        &properties(persistent, stamp, known_by),
     );
     content::write_body(out, channel, body, FRAME_MAX as usize - 8);
 }
 
-/// Delivery mode, priority and expiration.
-fn properties(persistent: bool, stamp: Stamp) -> Vec<u8> {
+/// Headers, delivery mode, priority and expiration.
+fn properties(persistent: bool, stamp: Stamp, known_by: Option<u64>) -> Vec<u8> {
+    const HEADERS: u16 = 0x2000;
     const DELIVERY_MODE: u16 = 0x1000;
     const PRIORITY: u16 = 0x0800;
     const EXPIRATION: u16 = 0x0100;
-    let mut flags = DELIVERY_MODE;
-    let mut values = vec![1 + u8::from(persistent)];
+    let (mut flags, mut values) = (DELIVERY_MODE, Vec::new());
+    let mut headers = TableWriter::new();
+    let numbers = [
+        ("x-delay", stamp.delay_ms),
+        ("x-deduplication-header", known_by),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            headers = headers.long(name, value as i64);
+        }
+    }
+    let headers = headers.into_bytes();
+    if !headers.is_empty() {
+        flags |= HEADERS;
+        values.extend((headers.len() as u32).to_be_bytes());
+        values.extend(headers);
+    }
+    values.push(1 + u8::from(persistent));
     if let Some(priority) = stamp.priority {
         flags |= PRIORITY;
         values.push(priority);
@@ -214,6 +235,29 @@ fn arguments(rules: QueueRules) -> FieldTable {
     arguments
 }
 
+/// A queue of the channel's own that everything comes to which an exchange lets go or pass, and a consumer.
+pub(crate) fn wait_behind(out: &mut Vec<u8>, channel: u16, exchange: usize) {
+    let queue = format!("behind {channel}");
+    let declare = queue::AMQPMethod::Declare(queue::Declare {
+        queue: queue.as_str().into(),
+        ..queue::Declare::default()
+    });
+    let bind = queue::AMQPMethod::Bind(queue::Bind {
+        queue: queue.as_str().into(),
+        exchange: exchange_name(exchange).into(),
+        ..queue::Bind::default()
+    });
+    for one in [declare, bind] {
+        put(out, channel, AMQPClass::Queue(one));
+    }
+    let consume = basic::Consume {
+        queue: queue.into(),
+        no_ack: true,
+        ..basic::Consume::default()
+    };
+    basic_method(out, channel, basic::AMQPMethod::Consume(consume));
+}
+
 pub(crate) fn delete_queue(out: &mut Vec<u8>, queue: usize) {
     let delete = queue::Delete {
         queue: queue_name(queue).into(),
@@ -258,11 +302,22 @@ pub(crate) fn declare_exchange(
     kind: &str,
     (durable, passive): (bool, bool),
 ) {
+    let mut arguments = FieldTable::default();
+    if kind == DELAYED {
+        let name = AMQPValue::LongString("fanout".into());
+        arguments.insert("x-delayed-type".into(), name);
+    }
+    if kind == DEDUPLICATING {
+        // More than there ever are.
+        let size = AMQPValue::LongInt(100_000);
+        arguments.insert("x-cache-size".into(), size);
+    }
     let declare = exchange::Declare {
         exchange: exchange_name(exchange).into(),
         kind: kind.into(),
         durable,
         passive,
+        arguments,
         ..exchange::Declare::default()
     };
     put(

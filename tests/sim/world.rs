@@ -122,7 +122,7 @@ impl World {
         disk.eio_of = if plan.eio { 4 } else { 0 };
         Self {
             // Where messages expire, inspections live before all that.
-            now: if plan.rules.any() {
+            now: if plan.has_times() {
                 Time(1) + AGES
             } else {
                 Time(1)
@@ -145,7 +145,7 @@ impl World {
     pub(crate) fn start(&mut self) -> Verdict {
         let seed = self.dice.word();
         trace::note("start", [seed, 0, 0]);
-        if self.plan.rules.any() {
+        if self.plan.has_times() {
             let off = [0, 10, 1000, 10_000][self.dice.roll(4)];
             let off = Duration::from_millis(self.dice.roll(off) as u64);
             self.set_time(self.now + off);

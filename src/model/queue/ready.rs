@@ -192,19 +192,22 @@ impl Ready {
         Some(removed)
     }
 
-    /// A message that is to go by now, wherever it stands.
+    /// Of those that are to go by now, wherever they stand, one that was to go first.
     pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<Removed> {
+        let fronts = self.occupied().filter_map(|lane| {
+            let expires = self.lane(lane).line_expiry()?;
+            Some((expires, lane)).filter(|_| expires <= now_ms)
+        });
+        let front = fronts.min();
         if let Some(&(expires, position, lane)) = self.early.first()
             && expires <= now_ms
+            && front.is_none_or(|(first, _)| expires < first)
         {
             let removed = self.lane_mut(lane).remove(position)?;
             self.removed(lane, &removed);
             return Some(removed);
         }
-        let lane = self.occupied().find(|lane| {
-            let expiry = self.lane(*lane).line_expiry();
-            expiry.is_some_and(|expires| expires <= now_ms)
-        })?;
+        let (_, lane) = front?;
         let removed = self.lane_mut(lane).pop_line_any()?;
         self.removed(lane, &removed);
         Some(removed)

@@ -11,7 +11,7 @@ use crate::world::World;
 
 impl World {
     pub(super) fn act_breath(&mut self, client: usize) {
-        let queue = self.dice.roll(self.oracle.queues.len());
+        let queue = self.dice.roll(self.plan.queues.len());
         let known = &self.oracle.queues[queue];
         let is_ready = known.standing == Standing::Present && !known.busy;
         let is_full = known.records.len() > BACKLOG / 10;

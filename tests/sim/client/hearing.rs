@@ -90,14 +90,15 @@ impl Client {
                         ));
                     }
                 }
-                let publisher = oracle.messages[message as usize].publisher;
+                let (publisher, turn) = oracle.turn(message);
                 let lane = oracle.lane(queue, message);
-                if !deliver.redelivered
-                    && let Some(last) = consumer.last.insert((publisher, lane), message)
-                    && last > message
+                let is_first = !deliver.redelivered && !oracle.may_be_late(queue, message);
+                if is_first
+                    && let Some(last) = consumer.last.insert((publisher, lane), turn)
+                    && last > turn
                 {
                     return Err(format!(
-                        "queue {queue}: message {message} comes behind {last} of its channel"
+                        "queue {queue}: message {turn} comes behind {last} of its channel"
                     ));
                 }
                 if let Some(last) = &mut consumer.last_lane

@@ -1,11 +1,49 @@
 //! What must be on the disk after a stop, and what may not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::letters::Found;
-use super::{
-    Damage, FRESH, FoundMessage, Gone, Inspection, Oracle, Record, Standing, Stop, Verdict,
-};
+use super::{Binding, FRESH, Gone, Oracle, Record, Standing, Verdict};
+use crate::letters::{Deaths, Reason};
+
+/// A message as it was found on the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundMessage {
+    /// As it was published.
+    pub(crate) message: u64,
+    pub(crate) deaths: Deaths,
+    pub(crate) redelivered: bool,
+}
+
+/// How the broker stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    Clean,
+    Crash,
+    /// A crash before the broker was open: an earlier clean stop may still hold.
+    EarlyCrash,
+    /// After a clean stop bits have flipped on its disk.
+    Rot,
+}
+
+/// What a disk holds, as a fresh broker tells it.
+#[derive(Default)]
+pub(crate) struct Inspection {
+    /// By queue: none if it isn't there.
+    pub(crate) queues: Vec<Option<Vec<FoundMessage>>>,
+    pub(crate) exchanges: Vec<bool>,
+    pub(crate) bindings: BTreeSet<Binding>,
+    /// Messages that a deduplicating exchange must know, and lets pass.
+    pub(crate) passed: Vec<u64>,
+    pub(crate) damage: Damage,
+}
+
+/// What the operator is told of.
+#[derive(Default, Debug)]
+pub(crate) struct Damage {
+    pub(crate) definitions: Vec<String>,
+    pub(crate) messages: Vec<String>,
+}
 
 impl Oracle {
     /// The broker has stopped, and this is what is on its disk.
@@ -57,7 +95,14 @@ impl Oracle {
             queue.purging = false;
         }
         self.outstanding.clear();
-        Ok(())
+        let is_sound = !lossy && !is_rot;
+        self.passages_stopped(is_sound);
+        match found.passed.first() {
+            Some(message) if is_sound => Err(format!(
+                "after a stop, message {message} was confirmed, and one like it passes"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// `rotten`: bits that flipped may have taken any of them away, or brought it back.
@@ -77,6 +122,11 @@ impl Oracle {
             let there = found.queues[number].is_some();
             let queue = &mut self.queues[number];
             let before = queue.standing;
+            if queue.waits {
+                // It comes and goes with its exchange.
+                queue.standing = [Standing::Absent, Standing::Present][usize::from(there)];
+                continue;
+            }
             queue.standing = judge_standing(
                 (before, rotten),
                 queue.durable,
@@ -154,8 +204,9 @@ impl Oracle {
             };
             let about = &self.messages[message as usize];
             let lane = self.lane(number, message);
-            let last = last.insert((about.publisher, lane), message);
-            if !lossy && last.is_some_and(|last| last > message) {
+            let has_turn = !self.is_repeated(message);
+            let last = has_turn.then(|| last.insert((about.publisher, lane), message));
+            if !lossy && last.flatten().is_some_and(|last| last > message) {
                 return said("comes behind a later one of its channel");
             }
             if lane > std::mem::replace(&mut last_lane, lane) && !lossy {
@@ -210,10 +261,13 @@ impl Oracle {
         if record.gone == Gone::ForEver {
             return Some("is there again, although it was settled and that was durable");
         }
+        if stop == Stop::Clean && record.gone == Gone::Dead(Reason::Delayed) && !lossy {
+            return Some("waits still, and has come");
+        }
         let was_seen = record.seen || record.perhaps_seen || queue.consumed;
         match (stop, one.redelivered) {
             // What a failed read made the broker forget, it doesn't know to have delivered.
-            _ if lossy => None,
+            _ if lossy || queue.waits => None,
             (Stop::Crash, false) => Some("isn't flagged redelivered"),
             (_, false) if record.seen => Some("was delivered before, and the flag is lost"),
             (Stop::Clean | Stop::Rot, true) if !was_seen => {

@@ -7,18 +7,18 @@
 use std::collections::BTreeMap;
 
 use super::{FRESH, Gone, Message, Oracle, Record, Standing};
-use crate::letters::{Deaths, Died, Reason, died_again};
+use crate::letters::{Deaths, Died, NAMELESS, Reason, died_again};
 
 /// A letter is a message of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
     /// As it was published, and how it has died since.
-    root: u64,
+    pub(super) root: u64,
     deaths: Deaths,
     /// The message that died last, where, and why.
     parent: u64,
     queue: usize,
-    reason: Reason,
+    pub(super) reason: Reason,
 }
 
 /// What was found in each queue, after a stop.
@@ -26,7 +26,7 @@ pub(super) type Found = [BTreeMap<u64, Record>];
 
 /// A message that may be in a queue, though nobody has seen it there.
 struct Suspect<'a> {
-    root: u64,
+    pub(super) root: u64,
     deaths: &'a [Died],
     since: (u64, u64),
 }
@@ -34,15 +34,19 @@ struct Suspect<'a> {
 impl Oracle {
     /// The number of a message with that history; none if it can't have one.
     pub(crate) fn letter(&mut self, root: u64, deaths: &[Died]) -> Option<u64> {
-        let [newest, ..] = deaths else {
+        let mut deaths = deaths.to_vec();
+        for one in deaths.iter_mut().filter(|one| one.queue == NAMELESS) {
+            one.queue = self.waiting_room()?.0;
+        }
+        let [newest, ..] = deaths[..] else {
             return Some(root);
         };
         let published = self.messages.get(root as usize)?.clone();
-        let key = (root, deaths.to_vec());
+        let key = (root, deaths);
         if let Some(known) = self.letters.get(&key) {
             return Some(*known);
         }
-        let parent = self.letter(root, &self.deaths_before(deaths)?)?;
+        let parent = self.letter(root, &self.deaths_before(&key.1)?)?;
         let number = self.messages.len() as u64;
         let letter = Letter {
             root,
@@ -118,7 +122,7 @@ impl Oracle {
 
     /// Whether letters come to a queue.
     pub(crate) fn is_grave(&self, queue: usize) -> bool {
-        (0..self.queues.len()).any(|from| self.may_go(from, queue))
+        (0..self.named_queues()).any(|from| self.may_go(from, queue))
     }
 
     /// A client has rejected a message that it held, not to be requeued. Whether that makes a letter of it.
@@ -153,6 +157,10 @@ impl Oracle {
         if record.holder.is_some() {
             return Vec::new();
         }
+        if self.queues[queue].waits {
+            let is_due = self.is_due(message, record);
+            return is_due.then_some(Reason::Delayed).into_iter().collect();
+        }
         let ttl_ms = self.ttl_ms(queue, message);
         self.deaths_by_rules(queue, ttl_ms, record)
     }
@@ -181,7 +189,12 @@ impl Oracle {
         let Some(since) = self.claim(queue, message) else {
             return false;
         };
-        crate::trace::count(|counts| counts.letters += 1);
+        let letter = self.messages[message as usize].letter.as_ref();
+        let is_delayed = letter.is_some_and(|letter| letter.reason == Reason::Delayed);
+        crate::trace::count(|counts| {
+            counts.letters += 1;
+            counts.delayed += u64::from(is_delayed);
+        });
         let records = &mut self.queues[queue].records;
         let is_doubled = records.contains_key(&message);
         let record = Record {
