@@ -3,6 +3,7 @@
 
 mod alarm;
 mod delays;
+mod duplicates;
 mod large;
 mod moving;
 mod policies;

@@ -269,7 +269,7 @@ impl Shard {
         let (is_full, is_crowded) = (self.memory.is_full(), self.memory.is_crowded());
         let is_short = self.memory.is_short();
         let lsn = self.journal.upcoming_lsn();
-        let (mut ease, mut is_refused) = (None, false);
+        let (mut ease, mut is_refused, mut waits) = (None, false, false);
         let now_ms = self.now_ms();
         for id in ids {
             let id = QueueId::from_bytes(*id);
@@ -306,7 +306,8 @@ impl Shard {
                             .push((id, if is_long { now_ms } else { expires }));
                     }
                 }
-                Admitted::Duplicate => {}
+                // Its like may still wait for the disk, and be another publisher's.
+                Admitted::Duplicate => waits = true,
                 Admitted::ComesBy => self.deduplication.arrived.push(id),
                 Admitted::Refused => {
                     is_refused = true;
@@ -343,7 +344,8 @@ impl Shard {
                 publisher: publish.publisher,
                 upto: publish.confirm,
             };
-            if !self.journal.wait(waiter, logs) {
+            let waits = logs || waits && !self.journal.is_durable();
+            if !self.journal.wait(waiter, waits) {
                 self.confirms.settled(waiter);
             }
         }

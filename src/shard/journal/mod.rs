@@ -185,6 +185,11 @@ impl Journal {
         self.log.upcoming_lsn()
     }
 
+    /// Whether everything is durable that was taken in.
+    pub(super) fn is_durable(&self) -> bool {
+        self.log.upcoming_lsn() <= self.log.durable_lsn()
+    }
+
     /// Takes in a message under [`Journal::upcoming_lsn`]. It is in one place at least.
     pub(super) fn append(&mut self, message: StoredMessage, targets: &[Target], now: Time) {
         self.push(message, targets, false, now);
