@@ -56,8 +56,9 @@ const CRASHES: u64 = 60;
 ///   was read;
 /// - 7053: a delayed message that was late went before others which had left their queue early, and whose time had
 ///   come earlier;
-/// - 20387: the oracle asked for order where flipped bits had brought back what had been delayed and had come.
-const FOUND: [(u64, Extras); 18] = [
+/// - 20387: the oracle asked for order where flipped bits had brought back what had been delayed and had come;
+/// - 459547284: and where that had left its queue meanwhile.
+const FOUND: [(u64, Extras); 19] = [
     (1, Extras::PLAIN),
     (2, Extras::PLAIN),
     (3, Extras::PLAIN),
@@ -76,6 +77,7 @@ const FOUND: [(u64, Extras); 18] = [
     (19_468_314, Extras::RESTLESS),
     (7053, Extras::DELAYED),
     (20_387, Extras::DELAYED),
+    (459_547_284, Extras::ALL),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

@@ -220,7 +220,9 @@ impl Oracle {
                 perhaps_seen: one.redelivered,
                 since: record.since,
                 expires_by: by.into_iter().chain(record.expires_by).min(),
-                is_doubled: record.is_doubled || there.contains_key(&message),
+                is_doubled: record.is_doubled
+                    || there.contains_key(&message)
+                    || rotten && record.gone != Gone::No,
                 ..FRESH
             };
             there.insert(message, restored);
@@ -231,7 +233,11 @@ impl Oracle {
     /// What there is to know of a message in a queue. Bits that flipped may bring any back.
     fn known(&self, queue: usize, message: u64, rotten: bool) -> Option<Record> {
         let known = self.queues[queue].records.get(&message).copied();
-        known.or_else(|| rotten.then_some(FRESH))
+        let back = Record {
+            is_doubled: true,
+            ..FRESH
+        };
+        known.or_else(|| rotten.then_some(back))
     }
 
     /// Why a message can't be in a queue after a stop.

@@ -191,12 +191,17 @@ impl Oracle {
         };
         let letter = self.messages[message as usize].letter.as_ref();
         let is_delayed = letter.is_some_and(|letter| letter.reason == Reason::Delayed);
+        let parent = letter.and_then(|letter| {
+            let records = &self.queues[letter.queue].records;
+            records.get(&letter.parent)
+        });
+        let comes_again = parent.is_some_and(|parent| parent.is_doubled);
         crate::trace::count(|counts| {
             counts.letters += 1;
             counts.delayed += u64::from(is_delayed);
         });
         let records = &mut self.queues[queue].records;
-        let is_doubled = records.contains_key(&message);
+        let is_doubled = comes_again || records.contains_key(&message);
         let record = Record {
             since,
             is_doubled,
