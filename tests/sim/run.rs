@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use leveret::base::limits;
 use leveret::broker::Core;
 use leveret::log::LogName;
 
@@ -167,7 +168,12 @@ impl World {
     /// Nothing is under way: what ready messages take in memory has its limit, and all else is little.
     fn check_memory(&self, bytes: usize) -> Verdict {
         let (count, largest) = self.oracle.kept();
-        let cores = usize::from(self.plan.cores) * (self.plan.resident_bytes + MEMORY_OF_CORE);
+        let ahead = match self.plan.delays {
+            Some(_) => limits::DELAYS_AHEAD_BYTES,
+            None => 0,
+        };
+        let core = self.plan.resident_bytes + ahead + MEMORY_OF_CORE;
+        let cores = usize::from(self.plan.cores) * core;
         let heads = self.oracle.queues.len() * (MEMORY_OF_QUEUE + largest);
         let most = cores + heads + count * MEMORY_OF_MESSAGE;
         if bytes > most {
