@@ -22,7 +22,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest body, in bytes (RabbitMQ 4's `max_message_size`).
 pub const MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bodies from this size up are received into buffers of their own and shared; smaller ones are
-/// copied. A copy of 8 KiB costs about as much as the bookkeeping of a shared buffer.
+/// copied. Measured, all shared against all copied: 1.05 (1.00 to 1.21) times the messages a second at 2 KiB and
+/// 0.98 (0.91 to 1.29) at 4, which is no difference; 1.19 (1.11 to 1.31) at 8, 1.33 (1.26 to 1.35) at 32.
 pub const LARGE_BODY_BYTES: usize = 8 * 1024;
 /// Bytes that one core reads from a socket at once: large enough that the system call doesn't
 /// count, small enough that one socket can't hold up the turn.
