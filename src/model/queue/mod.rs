@@ -17,13 +17,6 @@ mod rubbish;
 mod settling;
 mod unsettled;
 
-fn rules_of_notes(size: u64) -> QueueArguments {
-    let mut rules = QueueArguments::default();
-    rules.deduplicates = true;
-    rules.max_length = Some(size);
-    rules
-}
-
 #[cfg(test)]
 mod tests;
 
@@ -546,4 +539,11 @@ impl Queue {
     fn holder(&self, index: usize) -> Option<ConsumerHandle> {
         (!self.consumers.at(index).no_ack).then(|| self.consumers.handle(index))
     }
+}
+
+fn rules_of_notes(size: u64) -> QueueArguments {
+    let mut rules = QueueArguments::default();
+    rules.deduplicates = true;
+    rules.max_length = Some(size);
+    rules
 }
