@@ -707,4 +707,49 @@ mod tests {
             "invalid type 'long' for arg 'alternate-exchange' in exchange 'x' in vhost '/'"
         );
     }
+
+    fn described(check: Check) -> String {
+        let expiry = |from: u64| format!("milliseconds, {from} to {EXPIRY_MAX_MS}");
+        match check {
+            Check::Anything => "a text".to_owned(),
+            Check::Integer => "a whole number".to_owned(),
+            Check::NotNegative => "a whole number from 0 up".to_owned(),
+            Check::Expires => expiry(1),
+            Check::Ttl => expiry(0),
+            Check::Positive => "a whole number from 1 up".to_owned(),
+            Check::Boolean => "a boolean".to_owned(),
+            Check::LongString => "a text".to_owned(),
+            Check::DeadLetterRoutingKey => "a text, beside a dead-letter exchange".to_owned(),
+            Check::DeadLetterStrategy => "at-most-once or at-least-once".to_owned(),
+            Check::Overflow => "drop-head, reject-publish or reject-publish-dlx".to_owned(),
+            Check::MaxPriority => "0 to 255".to_owned(),
+            Check::QueueMode => "default or lazy".to_owned(),
+            Check::QueueVersion => "1 or 2".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_table_of_arguments_is_what_the_code_takes() {
+        let types = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
+        let mut table = String::new();
+        for known in &KNOWN {
+            let takers = types.iter().filter(|one| known.types & one.bit() != 0);
+            let takers: Vec<_> = takers.map(|one| one.name()).collect();
+            let value = match known.name {
+                QUEUE_TYPE => types.map(QueueType::name).join(", "),
+                _ => described(known.check),
+            };
+            let note = if known.is_missing { "not yet" } else { "" };
+            table += &format!(
+                "| {} | {} | {value} | {note} |\n",
+                known.name,
+                takers.join(", ")
+            );
+        }
+        let documented = include_str!("../../COMPATIBILITY.md");
+        assert!(
+            documented.contains(&table),
+            "COMPATIBILITY.md should say:\n{table}"
+        );
+    }
 }
