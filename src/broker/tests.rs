@@ -137,24 +137,27 @@ impl World {
             routing_key: routing_key.into(),
             ..basic::Publish::default()
         };
-        let mut bytes = Vec::new();
-        let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
-        method::encode(&mut bytes, 1, &class);
-        content::write_header(&mut bytes, 1, body.len() as u64, &[0, 0]);
-        content::write_body(&mut bytes, 1, body, 4088);
-        self.say(client, &bytes);
+        self.publish_with(client, publish, &[0, 0], body);
     }
 
     /// Publishes a number, which is what the message is known again by.
     fn publish_known(&mut self, client: usize, publish: basic::Publish, number: u32) {
-        let headers = TableWriter::new().long("x-deduplication-header", i64::from(number));
-        let none = Properties::from_validated(&[0, 0]);
-        let properties = properties::with_headers(none, headers.as_table());
+        let properties = with_header(&[0, 0], "x-deduplication-header", i64::from(number));
+        self.publish_with(client, publish, &properties, &number.to_le_bytes());
+    }
+
+    fn publish_with(
+        &mut self,
+        client: usize,
+        publish: basic::Publish,
+        properties: &[u8],
+        body: &[u8],
+    ) {
         let mut bytes = Vec::new();
         let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
         method::encode(&mut bytes, 1, &class);
-        content::write_header(&mut bytes, 1, 4, &properties);
-        content::write_body(&mut bytes, 1, &number.to_le_bytes(), 4088);
+        content::write_header(&mut bytes, 1, body.len() as u64, properties);
+        content::write_body(&mut bytes, 1, body, 4088);
         self.say(client, &bytes);
     }
 
@@ -334,6 +337,12 @@ fn declare(name: &str) -> AMQPClass {
         queue: name.into(),
         ..queue::Declare::default()
     }))
+}
+
+/// Encoded properties, and a header.
+fn with_header(properties: &[u8], name: &str, value: i64) -> Vec<u8> {
+    let headers = TableWriter::new().long(name, value);
+    properties::with_headers(Properties::from_validated(properties), headers.as_table())
 }
 
 /// An exchange that knows 100 messages again.

@@ -2,8 +2,6 @@
 //! were published.
 
 use super::*;
-use crate::amqp::properties::{self, Properties};
-use crate::amqp::table::TableWriter;
 
 fn at_ms(ms: u64) -> Time {
     Time(ms * 1_000_000)
@@ -39,18 +37,12 @@ impl World {
     }
 
     fn publish_after(&mut self, client: usize, delay_ms: i64, number: u32) {
-        let publish = basic::AMQPMethod::Publish(basic::Publish {
+        let publish = basic::Publish {
             exchange: "later".into(),
             ..basic::Publish::default()
-        });
-        let headers = TableWriter::new().long("x-delay", delay_ms);
-        let none = Properties::from_validated(&[0, 0]);
-        let properties = properties::with_headers(none, headers.as_table());
-        let mut bytes = Vec::new();
-        method::encode(&mut bytes, 1, &AMQPClass::Basic(publish));
-        content::write_header(&mut bytes, 1, 4, &properties);
-        content::write_body(&mut bytes, 1, &number.to_le_bytes(), 4088);
-        self.say(client, &bytes);
+        };
+        let properties = with_header(&[0, 0], "x-delay", delay_ms);
+        self.publish_with(client, publish, &properties, &number.to_le_bytes());
     }
 
     fn come_by_ms(&mut self, client: usize, ms: u64) -> Vec<u32> {

@@ -1,8 +1,6 @@
 //! A queue that takes no message twice drops one whose like isn't on the disk yet: its confirm waits for that.
 
 use super::*;
-use crate::amqp::properties::{self, Properties};
-use crate::amqp::table::TableWriter;
 use crate::log::DiskRequest;
 
 impl World {
@@ -27,19 +25,13 @@ impl World {
     }
 
     fn publish_persistent(&mut self, client: usize, queue: &str, known_by: i64) {
-        let publish = basic::AMQPMethod::Publish(basic::Publish {
+        let publish = basic::Publish {
             routing_key: queue.into(),
             ..basic::Publish::default()
-        });
+        };
         // Delivery mode 2.
-        let persistent = Properties::from_validated(&[0x10, 0, 2]);
-        let headers = TableWriter::new().long("x-deduplication-header", known_by);
-        let properties = properties::with_headers(persistent, headers.as_table());
-        let mut bytes = Vec::new();
-        method::encode(&mut bytes, 1, &AMQPClass::Basic(publish));
-        content::write_header(&mut bytes, 1, 1, &properties);
-        content::write_body(&mut bytes, 1, b"x", 4088);
-        self.say(client, &bytes);
+        let properties = with_header(&[0x10, 0, 2], "x-deduplication-header", known_by);
+        self.publish_with(client, publish, &properties, b"x");
     }
 }
 

@@ -399,12 +399,7 @@ fn replies_find_a_requester_that_has_moved() {
             routing_key: "requests".into(),
             ..basic::Publish::default()
         };
-        let mut bytes = Vec::new();
-        let class = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
-        method::encode(&mut bytes, 1, &class);
-        content::write_header(&mut bytes, 1, 4, &asks_for_reply);
-        content::write_body(&mut bytes, 1, &body(number), 4088);
-        world.say(requester, &bytes);
+        world.publish_with(requester, publish, &asks_for_reply, &body(number));
     }
     world.run();
     assert_eq!(world.core_of(requester), 1);
