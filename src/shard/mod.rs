@@ -307,7 +307,7 @@ impl Shard {
                     }
                 }
                 // Its like may still wait for the disk, and be another publisher's.
-                Admitted::Duplicate => waits = true,
+                Admitted::Duplicate => waits = !self.journal.is_durable(),
                 Admitted::ComesBy => self.deduplication.arrived.push(id),
                 Admitted::Refused => {
                     is_refused = true;
@@ -344,8 +344,7 @@ impl Shard {
                 publisher: publish.publisher,
                 upto: publish.confirm,
             };
-            let waits = logs || waits && !self.journal.is_durable();
-            if !self.journal.wait(waiter, waits) {
+            if !self.journal.wait(waiter, logs || waits) {
                 self.confirms.settled(waiter);
             }
         }

@@ -374,13 +374,9 @@ impl Queue {
         self.drop_expired_head(now_ms);
         let entry = self.ready.pop()?;
         let message = entry.message.clone();
-        let (position, redelivered, lsn) = (entry.position, entry.redelivered, entry.lsn);
+        let redelivered = entry.redelivered;
         let properties = self.told(&message.as_ref(), entry.returns);
-        let holds = !no_ack || lsn.is_some();
-        let slot = holds.then(|| self.hand_out(entry, None, is_memory_short));
-        if slot.is_none() {
-            self.forget_key(position);
-        }
+        let slot = self.hand_out(entry, (None, !no_ack), is_memory_short);
         Some(Taken {
             properties,
             message,
@@ -485,12 +481,9 @@ impl Queue {
     fn deliver_entry(&mut self, index: usize, entry: Entry, sink: &mut impl Sink) {
         let holder = self.holder(index);
         let (message, redelivered) = (entry.message.clone(), entry.redelivered);
-        let (position, told) = (entry.position, self.told(&message.as_ref(), entry.returns));
-        let holds = holder.is_some() || entry.lsn.is_some();
-        let slot = holds.then(|| self.hand_out(entry, holder, sink.is_memory_short()));
-        if slot.is_none() {
-            self.forget_key(position);
-        }
+        let told = self.told(&message.as_ref(), entry.returns);
+        let taker = (holder, holder.is_some());
+        let slot = self.hand_out(entry, taker, sink.is_memory_short());
         let mut message = message.as_ref();
         if let Some(properties) = &told {
             message.properties = properties;
@@ -499,25 +492,29 @@ impl Queue {
         self.consumers.served(index);
     }
 
-    /// A message goes out that is to be settled; its slot.
+    /// A message goes out, to a consumer or not, and is acknowledged or not; its slot, if it is to be settled.
     fn hand_out(
         &mut self,
         entry: Entry,
-        consumer: Option<ConsumerHandle>,
+        (consumer, acknowledges): (Option<ConsumerHandle>, bool),
         is_memory_short: bool,
-    ) -> u32 {
+    ) -> Option<u32> {
+        if !acknowledges && !entry.lsn.is_some() {
+            self.forget_key(entry.position);
+            return None;
+        }
         let message = match entry.lsn.is_some() && is_memory_short {
             true => self.logged(&entry.message.as_ref()),
             false => Out::Here(entry.message),
         };
-        self.unsettled.insert(UnsettledEntry {
+        Some(self.unsettled.insert(UnsettledEntry {
             position: entry.position,
             lsn: entry.lsn,
             expires: entry.expires,
             returns: entry.returns,
             consumer,
             message,
-        })
+        }))
     }
 
     /// A message that is out and that only the log keeps.

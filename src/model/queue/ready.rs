@@ -121,9 +121,7 @@ impl Ready {
 
     /// One more of those, in any order.
     pub(super) fn restore_one(&mut self, lane: u8, paged: Paged, body_len: u64) {
-        if paged.expires != NEVER {
-            self.early.insert((paged.expires, paged.position, lane));
-        }
+        self.note_early(lane, paged.position, paged.expires);
         self.restore_early(lane, paged, body_len);
     }
 
@@ -156,9 +154,7 @@ impl Ready {
 
     /// A message that was taken before goes back to its place.
     pub(super) fn put_back(&mut self, lane: u8, entry: Entry) {
-        if entry.expires != NEVER {
-            self.early.insert((entry.expires, entry.position, lane));
-        }
+        self.note_early(lane, entry.position, entry.expires);
         let body_len = entry.message.as_ref().body_len() as u64;
         self.bytes += entry.message.size();
         self.lane_mut(lane).put_back(entry);
@@ -167,9 +163,7 @@ impl Ready {
 
     /// A message that was taken before goes back to its place, and stays in the log.
     pub(super) fn put_back_paged(&mut self, lane: u8, paged: Paged, returns: u32, body_len: u64) {
-        if paged.expires != NEVER {
-            self.early.insert((paged.expires, paged.position, lane));
-        }
+        self.note_early(lane, paged.position, paged.expires);
         self.returns.insert(paged.position, returns);
         self.lane_mut(lane).put_back_paged(paged);
         self.paged += 1;
@@ -281,6 +275,13 @@ impl Ready {
 
     fn note_expiry(&mut self, lane: u8, position: u64, expires: u64) {
         if !self.lane_mut(lane).expires_in_order(expires) {
+            self.early.insert((expires, position, lane));
+        }
+    }
+
+    /// A message may stand out of its turn: that it goes is noted apart.
+    fn note_early(&mut self, lane: u8, position: u64, expires: u64) {
+        if expires != NEVER {
             self.early.insert((expires, position, lane));
         }
     }

@@ -276,10 +276,10 @@ impl Journal {
     }
 
     /// A channel waits until its publishes up to a number are durable. False: nothing is to be waited
-    /// for. `logs`: whether the last of them was given to the journal.
-    pub(super) fn wait(&mut self, waiter: Waiter, logs: bool) -> bool {
+    /// for. `for_all`: whether for all that the journal was given, since the last of them, or its like, is among that.
+    pub(super) fn wait(&mut self, waiter: Waiter, for_all: bool) -> bool {
         let upto = match self.waiting.back() {
-            _ if logs => self.log.upcoming_lsn(),
+            _ if for_all => self.log.upcoming_lsn(),
             Some((lsn, _)) => *lsn,
             None => return false,
         };
