@@ -299,10 +299,9 @@ impl Shard {
 
     /// Answers the `basic.get`s that waited for messages of a queue.
     pub(super) fn get_waiting(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
-        let waiting = self
-            .owned(id)
-            .map(|owned| std::mem::take(&mut owned.getting));
-        for getting in waiting.unwrap_or_default() {
+        let callers = self.owned(id).and_then(|owned| owned.callers.as_mut());
+        let getting = callers.map(|callers| std::mem::take(&mut callers.getting));
+        for getting in getting.unwrap_or_default() {
             self.get(id, getting, context);
         }
     }
@@ -408,7 +407,9 @@ impl Shard {
             return 0;
         };
         // If nobody is there to take them, they may as well stay where they are.
-        let is_wanted = owned.queue.consumer_count() > 0 || !owned.getting.is_empty();
+        let callers = owned.callers.as_ref();
+        let is_getting = callers.is_some_and(|callers| !callers.getting.is_empty());
+        let is_wanted = owned.queue.consumer_count() > 0 || is_getting;
         if owned.is_fetching || !is_wanted {
             return 0;
         }

@@ -41,10 +41,11 @@ impl Shard {
                 },
             );
         }
-        for waiting in &owned.waiting {
+        let callers = owned.callers.unwrap_or_default();
+        for waiting in &callers.waiting {
             Self::refuse_waiting(waiting, id, context);
         }
-        for getting in &owned.getting {
+        for getting in &callers.getting {
             context.answer(getting.session, getting.channel, Answer::Empty);
         }
         if let Some(log) = owned.log {
@@ -70,9 +71,10 @@ impl Shard {
         }
         let Some(owned) = self.owned(id) else { return };
         owned.frozen = false;
-        let waiting = std::mem::take(&mut owned.waiting);
+        let callers = owned.callers.as_mut();
+        let waiting = callers.map(|callers| std::mem::take(&mut callers.waiting));
         self.used(id);
-        for waiting in waiting {
+        for waiting in waiting.unwrap_or_default() {
             match waiting {
                 Waiting::Consume(consume) => self.consume(&consume, context),
                 Waiting::Delete(delete) => self.propose_delete(delete, context),
@@ -103,7 +105,11 @@ impl Shard {
             return;
         };
         if owned.frozen {
-            owned.waiting.push(Waiting::Delete(delete));
+            owned
+                .callers
+                .get_or_insert_default()
+                .waiting
+                .push(Waiting::Delete(delete));
             return;
         }
         let used = delete.if_unused && owned.queue.consumer_count() > 0;

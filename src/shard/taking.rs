@@ -21,7 +21,11 @@ impl Shard {
         if let Some(owned) = self.owned(id)
             && owned.frozen
         {
-            owned.waiting.push(Waiting::Consume(consume.clone()));
+            owned
+                .callers
+                .get_or_insert_default()
+                .waiting
+                .push(Waiting::Consume(consume.clone()));
             return;
         }
         // Attaching delivers at once, and `consume-ok` must stand in the ring before the first
@@ -109,14 +113,14 @@ impl Shard {
             return context.answer(session, channel, Answer::Refused(error.into()));
         }
         if owned.queue.is_starved() {
-            owned.getting.push(getting);
+            owned.callers.get_or_insert_default().getting.push(getting);
             return self.fetch_and_serve(id, context);
         }
         let taken = owned.queue.get(no_ack, now_ms, is_memory_short);
         let ready = owned.queue.ready_count();
         if taken.is_none() && ready > 0 {
             // What was in memory has expired.
-            owned.getting.push(getting);
+            owned.callers.get_or_insert_default().getting.push(getting);
             self.gather(id);
             return self.fetch_and_serve(id, context);
         }

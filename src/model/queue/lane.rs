@@ -6,8 +6,8 @@
 //! log.
 //!
 //! ```text
-//!   returned (in memory) ─┬─► line (in memory) ─► pages (in the log only)
-//!   returned_pages ───────┘
+//!   returned.entries (in memory) ────────┬─► line (in memory) ─► pages (in the log only)
+//!   returned.pages (in the log only) ────┘
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -69,8 +69,8 @@ impl Place {
 /// The lines.
 #[derive(Default)]
 pub(super) struct Lane {
-    returned: BTreeMap<u64, Entry>,
-    returned_pages: Pages,
+    /// None as long as nothing came back.
+    returned: Option<Box<Returned>>,
     /// Its first place is never vacant.
     line: VecDeque<Place>,
     vacant: usize,
@@ -81,22 +81,54 @@ pub(super) struct Lane {
     latest_expiry: u64,
 }
 
+/// What was taken from the line's head and came back.
+#[derive(Default)]
+struct Returned {
+    entries: BTreeMap<u64, Entry>,
+    pages: Pages,
+}
+
+impl Returned {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.pages.is_empty()
+    }
+
+    fn first_position(&self) -> Option<u64> {
+        let entry = self.entries.first_key_value().map(|(first, _)| *first);
+        let paged = self.pages.front().map(|paged| paged.position);
+        entry.into_iter().chain(paged).min()
+    }
+
+    /// Whether the first message is in memory.
+    fn has_next(&self) -> bool {
+        let first = self.entries.first_key_value().map(|(first, _)| *first);
+        let paged = self.pages.front();
+        first.is_some_and(|first| paged.is_none_or(|paged| first < paged.position))
+    }
+
+    /// The first message, if it is in memory.
+    fn pop(&mut self) -> Option<Entry> {
+        let has_next = self.has_next();
+        let first = has_next.then(|| self.entries.pop_first()).flatten();
+        first.map(|(_, entry)| entry)
+    }
+}
+
 impl Lane {
     pub(super) fn is_empty(&self) -> bool {
         self.line.is_empty()
-            && self.returned.is_empty()
-            && self.returned_pages.is_empty()
             && self.pages.is_empty()
+            && self
+                .returned
+                .as_ref()
+                .is_none_or(|returned| returned.is_empty())
     }
 
     /// Whether the first message is in memory.
     pub(super) fn has_next(&self) -> bool {
-        match self.returned_pages.front() {
-            None => !self.line.is_empty() || !self.returned.is_empty(),
-            Some(paged) => {
-                let first = self.returned.first_key_value();
-                first.is_some_and(|(first, _)| *first < paged.position)
-            }
+        match &self.returned {
+            Some(returned) if !returned.is_empty() => returned.has_next(),
+            _ => !self.line.is_empty(),
         }
     }
 
@@ -107,20 +139,23 @@ impl Lane {
 
     /// Those that only the log has, in their order.
     pub(super) fn paged(&self) -> impl Iterator<Item = Paged> {
-        self.returned_pages.iter().chain(self.pages.iter())
+        let returned = self.returned.iter();
+        let returned = returned.flat_map(|returned| returned.pages.iter());
+        returned.chain(self.pages.iter())
     }
 
     /// The first of them.
     pub(super) fn first_paged(&self) -> Option<Paged> {
-        self.returned_pages.front().or_else(|| self.pages.front())
+        let returned = self.returned.as_ref();
+        let paged = returned.and_then(|returned| returned.pages.front());
+        paged.or_else(|| self.pages.front())
     }
 
     /// When the first message is to go; none if there is none.
     pub(super) fn front_expiry(&self) -> Option<u64> {
-        if let Some((_, entry)) = self.returned.first_key_value() {
-            return Some(entry.expires);
-        }
-        self.line_expiry()
+        let returned = self.returned.as_ref();
+        let first = returned.and_then(|returned| returned.entries.first_key_value());
+        first.map_or_else(|| self.line_expiry(), |(_, entry)| Some(entry.expires))
     }
 
     /// The same of those that never were returned.
@@ -161,24 +196,24 @@ impl Lane {
     /// A message that was taken before goes back to its place.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.bytes += entry.message.size();
-        self.returned.insert(entry.position, entry);
+        let returned = self.returned.get_or_insert_default();
+        returned.entries.insert(entry.position, entry);
     }
 
     /// A message that was taken before goes back to its place, and stays in the log.
     pub(super) fn put_back_paged(&mut self, paged: Paged) {
-        self.returned_pages.insert(paged);
+        self.returned.get_or_insert_default().pages.insert(paged);
     }
 
     /// The first message, if it is in memory.
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        if !self.has_next() {
-            return None;
-        }
-        if let Some((_, entry)) = self.returned.pop_first() {
-            self.bytes -= entry.message.size();
-            return Some(entry);
-        }
-        self.pop_line()
+        let returned = self.returned.as_mut();
+        let Some(returned) = returned.filter(|returned| !returned.is_empty()) else {
+            return self.pop_line();
+        };
+        let entry = returned.pop()?;
+        self.bytes -= entry.message.size();
+        Some(entry)
     }
 
     fn pop_line(&mut self) -> Option<Entry> {
@@ -208,16 +243,11 @@ impl Lane {
 
     /// The message of that position, out of its turn.
     pub(super) fn remove(&mut self, position: u64) -> Option<Removed> {
-        let entry = match self.returned.remove(&position) {
-            Some(entry) => entry,
-            None => match self.vacate(position) {
-                Some(entry) => entry,
-                None => {
-                    let paged = self.pages.remove(position);
-                    let paged = paged.or_else(|| self.returned_pages.remove(position));
-                    return paged.map(Removed::Paged);
-                }
-            },
+        let returned = self.returned.as_mut();
+        let entry = returned.and_then(|returned| returned.entries.remove(&position));
+        let Some(entry) = entry.or_else(|| self.vacate(position)) else {
+            let paged = self.pages_of(position)?.remove(position);
+            return paged.map(Removed::Paged);
         };
         self.bytes -= entry.message.size();
         self.close_ranks();
@@ -247,13 +277,21 @@ impl Lane {
     fn at(&self, position: u64) -> Option<&Entry> {
         match self.place(position).map(|at| &self.line[at]) {
             Some(Place::Full(entry)) => Some(entry),
-            _ => self.returned.get(&position),
+            _ => self.returned.as_ref()?.entries.get(&position),
         }
+    }
+
+    /// The pages that have that position, if any.
+    fn pages_of(&mut self, position: u64) -> Option<&mut Pages> {
+        let returned = self.returned.as_mut().map(|returned| &mut returned.pages);
+        let mut all = [Some(&mut self.pages), returned].into_iter().flatten();
+        all.find(|pages| pages.get(position).is_some())
     }
 
     /// The first of those that only the log has came from there.
     pub(super) fn page_in(&mut self, returns: u32, message: StoredMessage) {
-        let is_returned = !self.returned_pages.is_empty();
+        let returned = self.returned.as_ref();
+        let is_returned = returned.is_some_and(|returned| !returned.pages.is_empty());
         let Some(paged) = self.drop_paged() else {
             return;
         };
@@ -273,30 +311,29 @@ impl Lane {
 
     /// The first of those that only the log has goes.
     pub(super) fn drop_paged(&mut self) -> Option<Paged> {
-        let paged = self.returned_pages.pop_front();
+        let returned = self.returned.as_mut();
+        let paged = returned.and_then(|returned| returned.pages.pop_front());
         paged.or_else(|| self.pages.pop_front())
     }
 
     /// The position of the first message.
     pub(super) fn first_position(&self) -> Option<u64> {
-        let returned = self.returned.first_key_value().map(|(first, _)| *first);
-        let paged = self.returned_pages.front().map(|paged| paged.position);
-        let returned = returned.into_iter().chain(paged).min();
+        let returned = self.returned.as_ref();
         returned
+            .and_then(|returned| returned.first_position())
             .or_else(|| self.line.front().map(Place::position))
             .or_else(|| self.pages.front().map(|paged| paged.position))
     }
 
     /// Where the log has the message of that position, if it waits here.
     pub(super) fn lsn(&self, position: u64) -> Option<Lsn> {
-        match self.at(position) {
-            Some(entry) => Some(entry.lsn),
-            None => {
-                let paged = self.pages.get(position);
-                let paged = paged.or_else(|| self.returned_pages.get(position));
-                paged.map(|paged| paged.lsn)
-            }
+        if let Some(entry) = self.at(position) {
+            return Some(entry.lsn);
         }
+        let returned = self.returned.as_ref();
+        let paged = returned.and_then(|returned| returned.pages.get(position));
+        let paged = paged.or_else(|| self.pages.get(position));
+        paged.map(|paged| paged.lsn)
     }
 
     /// The log has it elsewhere now.
@@ -305,12 +342,14 @@ impl Lane {
             && let Place::Full(entry) = &mut self.line[at]
         {
             entry.lsn = lsn;
-        } else if let Some(entry) = self.returned.get_mut(&position) {
+        } else if let Some(returned) = &mut self.returned
+            && let Some(entry) = returned.entries.get_mut(&position)
+        {
             entry.lsn = lsn;
-        } else if let Some(paged) = self.pages.get(position) {
-            self.pages.insert(Paged { lsn, ..paged });
-        } else if let Some(paged) = self.returned_pages.get(position) {
-            self.returned_pages.insert(Paged { lsn, ..paged });
+        } else if let Some(pages) = self.pages_of(position)
+            && let Some(paged) = pages.get(position)
+        {
+            pages.insert(Paged { lsn, ..paged });
         }
     }
 
@@ -320,7 +359,10 @@ impl Lane {
             Place::Full(entry) => Some(entry),
             Place::Vacant(_) => None,
         });
-        self.returned.values().chain(line)
+        let returned = self.returned.iter();
+        returned
+            .flat_map(|returned| returned.entries.values())
+            .chain(line)
     }
 
     /// Drops vacant places at the front, and all when they are most; after a backlog has drained, its

@@ -25,6 +25,13 @@ pub(super) struct Ready {
     /// Bytes of all bodies. Where messages left the log's pages unread it is an estimate, until the
     /// queue is empty once.
     body_bytes: u64,
+    /// None as long as there were none: many queues are never in want of them.
+    notes: Option<Box<Notes>>,
+}
+
+/// What is noted of single messages.
+#[derive(Default)]
+struct Notes {
     /// Expiry, position and lane of messages that go before one in front of them.
     early: BTreeSet<(u64, u64, u8)>,
     /// How often messages that only the log has came back.
@@ -109,7 +116,7 @@ impl Ready {
     /// When the next message is to go, of all.
     pub(super) fn next_expiry(&self) -> u64 {
         let fronts = self.lanes().filter_map(Lane::line_expiry).min();
-        let early = self.early.first().map(|(expires, ..)| *expires);
+        let early = self.first_early().map(|(expires, ..)| expires);
         fronts.into_iter().chain(early).min().unwrap_or(NEVER)
     }
 
@@ -133,7 +140,7 @@ impl Ready {
 
     /// A message in the pages came back that often before the last stop.
     pub(super) fn restore_returns(&mut self, position: u64, returns: u32) {
-        self.returns.insert(position, returns);
+        self.notes_mut().returns.insert(position, returns);
     }
 
     /// A message that came in last. There must be no pages before it.
@@ -164,7 +171,7 @@ impl Ready {
     /// A message that was taken before goes back to its place, and stays in the log.
     pub(super) fn put_back_paged(&mut self, lane: u8, paged: Paged, returns: u32, body_len: u64) {
         self.note_early(lane, paged.position, paged.expires);
-        self.returns.insert(paged.position, returns);
+        self.notes_mut().returns.insert(paged.position, returns);
         self.lane_mut(lane).put_back_paged(paged);
         self.paged += 1;
         self.came(lane, body_len);
@@ -193,7 +200,7 @@ impl Ready {
             Some((expires, lane)).filter(|_| expires <= now_ms)
         });
         let front = fronts.min();
-        if let Some(&(expires, position, lane)) = self.early.first()
+        if let Some((expires, position, lane)) = self.first_early()
             && expires <= now_ms
             && front.is_none_or(|(first, _)| expires < first)
         {
@@ -275,29 +282,42 @@ impl Ready {
 
     fn note_expiry(&mut self, lane: u8, position: u64, expires: u64) {
         if !self.lane_mut(lane).expires_in_order(expires) {
-            self.early.insert((expires, position, lane));
+            self.notes_mut().early.insert((expires, position, lane));
         }
     }
 
     /// A message may stand out of its turn: that it goes is noted apart.
     fn note_early(&mut self, lane: u8, position: u64, expires: u64) {
         if expires != NEVER {
-            self.early.insert((expires, position, lane));
+            self.notes_mut().early.insert((expires, position, lane));
         }
     }
 
     fn forget_expiry(&mut self, lane: u8, position: u64, expires: u64) {
-        if !self.early.is_empty() {
-            self.early.remove(&(expires, position, lane));
+        if let Some(notes) = &mut self.notes {
+            notes.early.remove(&(expires, position, lane));
         }
     }
 
+    fn first_early(&self) -> Option<(u64, u64, u8)> {
+        let notes = self.notes.as_ref()?;
+        notes.early.first().copied()
+    }
+
     fn returns_of(&self, position: u64) -> u32 {
-        self.returns.get(&position).copied().unwrap_or(0)
+        let notes = self.notes.as_ref();
+        let returns = notes.and_then(|notes| notes.returns.get(&position));
+        returns.copied().unwrap_or(0)
     }
 
     fn take_returns(&mut self, position: u64) -> u32 {
-        self.returns.remove(&position).unwrap_or(0)
+        let notes = self.notes.as_mut();
+        let returns = notes.and_then(|notes| notes.returns.remove(&position));
+        returns.unwrap_or(0)
+    }
+
+    fn notes_mut(&mut self) -> &mut Notes {
+        self.notes.get_or_insert_default()
     }
 
     fn came(&mut self, lane: u8, body_len: u64) {

@@ -1,6 +1,6 @@
 //! How a topology becomes the next one, and which exchanges route differently from then on.
 
-use super::{BindingSet, DEFAULT_EXCHANGE, Exchange, Queue, Topology};
+use super::{BindingSet, DEFAULT_EXCHANGE, Exchange, Incoming, Queue, Topology};
 use crate::base::{ExchangeId, Name, QueueId};
 use crate::model::NameKey;
 use crate::model::administration::Administered;
@@ -37,7 +37,7 @@ impl Topology {
         let queue = Queue {
             definition: definition.clone(),
             touches: 0,
-            incoming: BindingSet::with_hasher(self.hashing.clone()),
+            incoming: None,
         };
         if self.queues.insert(id.index, id.generation, queue) {
             let vhost = &mut self.vhosts[definition.vhost.index()];
@@ -56,14 +56,11 @@ impl Topology {
         let of_vhost = &mut self.vhosts[vhost.index()];
         of_vhost.queues.remove(name.as_bytes());
         of_vhost.undeclared_queues -= usize::from(is_undeclared(&name));
-        for binding in &queue.incoming {
+        let mut changed = Vec::new();
+        for binding in queue.incoming.as_deref().into_iter().flatten() {
             self.detach_from_source(binding);
+            changed.push(binding.source);
         }
-        let mut changed: Vec<_> = queue
-            .incoming
-            .iter()
-            .map(|binding| binding.source)
-            .collect();
         changed.extend(self.exchange_by_name(vhost, DEFAULT_EXCHANGE));
         self.revise(changed);
     }
@@ -76,7 +73,7 @@ impl Topology {
             bindings: (!is_default)
                 .then(|| Bindings::new(definition.kind, &definition.arguments, &self.hashing)),
             outgoing: BindingSet::with_hasher(self.hashing.clone()),
-            incoming: BindingSet::with_hasher(self.hashing.clone()),
+            incoming: None,
             outgoing_to_exchanges: 0,
             revision: 0,
         };
@@ -101,25 +98,18 @@ impl Topology {
         for binding in &exchange.outgoing {
             self.detach_from_destination(binding);
         }
-        for binding in &exchange.incoming {
+        for binding in exchange.incoming.as_deref().into_iter().flatten() {
             self.detach_from_source(binding);
         }
     }
 
     fn bind(&mut self, binding: &Binding) {
-        let destination = match binding.destination {
-            Destination::Queue(id) => self
-                .queues
-                .get_mut(id.index, id.generation)
-                .map(|queue| (&queue.definition.name, &mut queue.incoming)),
-            Destination::Exchange(id) => self
-                .exchange_at_mut(id)
-                .map(|exchange| (&exchange.definition.name, &mut exchange.incoming)),
-        };
-        let Some((name, incoming)) = destination else {
+        let hashing = self.hashing.clone();
+        let Some((name, incoming)) = self.destination_mut(binding.destination) else {
             return;
         };
         let name = name.clone();
+        let incoming = incoming.get_or_insert_with(|| Box::new(BindingSet::with_hasher(hashing)));
         let is_new = incoming.insert(binding.clone());
         let Some(source) = self.exchange_at_mut(binding.source) else {
             self.detach_from_destination(binding);
@@ -165,17 +155,25 @@ impl Topology {
     }
 
     fn detach_from_destination(&mut self, binding: &Binding) {
-        match binding.destination {
-            Destination::Queue(id) => {
-                if let Some(queue) = self.queues.get_mut(id.index, id.generation) {
-                    queue.incoming.remove(binding);
-                }
+        if let Some((_, incoming)) = self.destination_mut(binding.destination)
+            && let Some(bindings) = incoming
+        {
+            bindings.remove(binding);
+            if bindings.is_empty() {
+                *incoming = None;
             }
-            Destination::Exchange(id) => {
-                if let Some(exchange) = self.exchange_at_mut(id) {
-                    exchange.incoming.remove(binding);
-                }
-            }
+        }
+    }
+
+    fn destination_mut(&mut self, destination: Destination) -> Option<(&Name, &mut Incoming)> {
+        match destination {
+            Destination::Queue(id) => self
+                .queues
+                .get_mut(id.index, id.generation)
+                .map(|queue| (&queue.definition.name, &mut queue.incoming)),
+            Destination::Exchange(id) => self
+                .exchange_at_mut(id)
+                .map(|exchange| (&exchange.definition.name, &mut exchange.incoming)),
         }
     }
 
@@ -191,7 +189,8 @@ impl Topology {
             if std::mem::replace(&mut exchange.revision, revision) == revision {
                 continue;
             }
-            changed.extend(exchange.incoming.iter().map(|binding| binding.source));
+            let incoming = exchange.incoming.as_deref().into_iter().flatten();
+            changed.extend(incoming.map(|binding| binding.source));
             let (vhost, name) = (exchange.definition.vhost, exchange.definition.name.clone());
             let users = self.vhost(vhost).alternate_of.get(name.as_bytes());
             changed.extend(users.into_iter().flatten());

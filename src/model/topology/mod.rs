@@ -67,7 +67,7 @@ struct Vhost {
 struct Queue {
     definition: QueueDefinition,
     touches: u64,
-    incoming: BindingSet,
+    incoming: Incoming,
 }
 
 #[derive(Debug)]
@@ -78,13 +78,16 @@ struct Exchange {
     /// `None` for the default exchange: the vhost's table of queues says where it leads.
     bindings: Option<Bindings>,
     outgoing: BindingSet,
-    incoming: BindingSet,
+    incoming: Incoming,
     /// How many of the outgoing bindings lead to exchanges.
     outgoing_to_exchanges: usize,
     revision: u64,
 }
 
 type BindingSet = HashSet<Binding, Seeded>;
+
+/// Bindings to one destination: most queues have none, and there are many of those.
+type Incoming = Option<Box<BindingSet>>;
 
 impl Topology {
     /// Vhosts of these names, numbered in this order, with their predeclared exchanges. All cores must
@@ -207,9 +210,10 @@ impl Topology {
 
     /// The bindings that lead to a queue, without the implied one of the default exchange.
     pub fn bindings_of_queue(&self, id: QueueId) -> impl ExactSizeIterator<Item = &Binding> {
-        self.queue_at(id)
-            .map_or(&NO_BINDINGS, |queue| &queue.incoming)
-            .iter()
+        let incoming = self
+            .queue_at(id)
+            .and_then(|queue| queue.incoming.as_deref());
+        incoming.unwrap_or(&NO_BINDINGS).iter()
     }
 
     /// The bindings that an exchange is the source of.
@@ -224,9 +228,10 @@ impl Topology {
 
     /// The bindings that lead to an exchange.
     pub fn bindings_to_exchange(&self, id: ExchangeId) -> impl ExactSizeIterator<Item = &Binding> {
-        self.exchange_at(id)
-            .map_or(&NO_BINDINGS, |exchange| &exchange.incoming)
-            .iter()
+        let incoming = self
+            .exchange_at(id)
+            .and_then(|exchange| exchange.incoming.as_deref());
+        incoming.unwrap_or(&NO_BINDINGS).iter()
     }
 
     /// Whether there is such a binding.
@@ -264,7 +269,7 @@ impl Topology {
     }
 }
 
-/// What is gone has no bindings.
+/// What is gone has no bindings, nor have most queues.
 static NO_BINDINGS: BindingSet = BindingSet::with_hasher(Seeded::with_seed(0));
 
 #[cfg(test)]
