@@ -1,8 +1,9 @@
 //! The consumers of a queue, and whose turn it is.
 //!
 //! Those that can take a message stand in a ring and are served in turn. One that can't (prefetch
-//! reached, no credit, paused, its connection full) steps out of the ring and back to its end when it
-//! can again, so that a choice costs the same however many consumers there are.
+//! reached, no credit, paused, its connection full) steps out of the ring when it is its turn, and back to
+//! its end when it can again, so that a choice costs the same however many consumers there are. Until
+//! its turn it keeps its place: so does RabbitMQ, and who rejects the one message there is sees who is next.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -108,7 +109,7 @@ struct Ring {
     priority: i64,
     /// How many there are.
     count: usize,
-    /// Those that can take messages.
+    /// Those that can take messages, and some that no longer can.
     members: VecDeque<u32>,
 }
 
@@ -220,11 +221,14 @@ impl Consumers {
 
     /// The connection of the consumer whose turn it is is full.
     pub(super) fn wait_for_room(&mut self, index: usize) {
-        self.members[index].waits_for_room = true;
-        self.leave_ring(index);
+        let member = &mut self.members[index];
+        member.waits_for_room = true;
+        member.in_ring = false;
+        let priority = member.consumer.priority;
+        self.ring(priority).pop_front();
     }
 
-    /// The consumer whose turn it was was sent a message: to the end, or out of the ring.
+    /// The consumer whose turn it was was sent a message: to the end.
     pub(super) fn served(&mut self, index: usize) {
         let member = &mut self.members[index];
         if !member.consumer.no_ack {
@@ -233,14 +237,10 @@ impl Consumers {
                 *credits -= 1;
             }
         }
-        let (can_take, priority) = (member.can_take(), member.consumer.priority);
-        if !can_take {
-            self.leave_ring(index);
-        } else {
-            let ring = self.ring(priority);
-            if ring.len() > 1 {
-                ring.rotate_left(1);
-            }
+        let priority = member.consumer.priority;
+        let ring = self.ring(priority);
+        if ring.len() > 1 {
+            ring.rotate_left(1);
         }
     }
 
@@ -353,14 +353,6 @@ impl Consumers {
             let priority = member.consumer.priority;
             self.ring(priority).push_back(index as u32);
         }
-    }
-
-    /// The first of its ring leaves it.
-    fn leave_ring(&mut self, index: usize) {
-        let member = &mut self.members[index];
-        member.in_ring = false;
-        let priority = member.consumer.priority;
-        self.ring(priority).pop_front();
     }
 
     fn join_ring(&mut self, index: usize) {

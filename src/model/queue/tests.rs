@@ -332,6 +332,22 @@ fn consumers_of_equal_standing_are_served_in_turn() {
 }
 
 #[test]
+fn a_consumer_at_its_prefetch_keeps_its_place_until_its_turn() {
+    let (mut queue, mut sink) = (Queue::default(), Collector::default());
+    queue.consume(consumer(1, 1), &mut sink);
+    publish(&mut queue, 0, &mut sink);
+    queue.consume(consumer(2, 0), &mut sink);
+    for _ in 0..2 {
+        let last = sink.seen.last().and_then(|seen| seen.slot);
+        queue.requeue(last.expect("it acknowledges"));
+        queue.pump(&mut sink);
+    }
+    // Nobody has had a message for it meanwhile, so the first came before the second.
+    let served: Vec<_> = sink.seen.iter().map(|seen| seen.consumer).collect();
+    assert_eq!(served, [1, 1, 2]);
+}
+
+#[test]
 fn a_metered_consumer_asks_once_takes_what_it_is_lent_and_gives_the_rest_back() {
     let (mut queue, mut sink) = (Queue::default(), Collector::default());
     let metered = Consumer {
