@@ -331,6 +331,11 @@ impl Core {
         self.shard.has_letters()
     }
 
+    /// Sends no more of them: what expires or is due from now on stays in its queue until the next start.
+    pub fn close_letters(&mut self) {
+        self.shard.close_letters();
+    }
+
     /// Runs `act` on a session and notes that it may have something to write.
     fn with_session(
         &mut self,

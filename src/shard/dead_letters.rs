@@ -36,6 +36,8 @@ pub(super) struct DeadLetters {
     confirms: Confirms,
     /// Queues that have more to let go than there is room for.
     held: Vec<QueueId>,
+    /// The broker stops, and none is sent any more.
+    is_closed: bool,
     scratch: RouteScratch,
     targets: Vec<QueueId>,
     addressees: Addressees,
@@ -44,7 +46,7 @@ pub(super) struct DeadLetters {
 impl DeadLetters {
     /// Whether queues should keep what they needn't let go.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() + self.sent.len() >= limits::DEAD_LETTERS_MAX
+        self.is_closed || self.waiting.len() + self.sent.len() >= limits::DEAD_LETTERS_MAX
     }
 
     /// A queue has to wait for room.
@@ -130,6 +132,7 @@ impl DeadLetters {
         !self.waiting.is_empty()
             && !self.is_reading
             && !self.awaits_commit
+            && !self.is_closed
             && self.sent.len() < limits::DEAD_LETTERS_MAX
     }
 }
@@ -139,6 +142,12 @@ impl Shard {
     pub fn has_letters(&self) -> bool {
         let letters = &self.dead_letters;
         !letters.waiting.is_empty() || !letters.sent.is_empty() || !self.deduplication.is_idle()
+    }
+
+    /// The broker stops, and no letter of this core is on its way: those of which it is time from now on stay in their
+    /// queues until the next start. Who takes them may have stopped by then, and they would be in both.
+    pub fn close_letters(&mut self) {
+        self.dead_letters.is_closed = true;
     }
 
     /// Takes up what a queue has let fall.

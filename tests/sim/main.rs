@@ -57,8 +57,9 @@ const CRASHES: u64 = 60;
 /// - 7053: a delayed message that was late went before others which had left their queue early, and whose time had
 ///   come earlier;
 /// - 20387: the oracle asked for order where flipped bits had brought back what had been delayed and had come;
-/// - 459547284: and where that had left its queue meanwhile.
-const FOUND: [(u64, Extras); 19] = [
+/// - 459547284: and where that had left its queue meanwhile;
+/// - 513058315: a delayed message that was due during a clean stop went, and was in its queue again after it.
+const FOUND: [(u64, Extras); 20] = [
     (1, Extras::PLAIN),
     (2, Extras::PLAIN),
     (3, Extras::PLAIN),
@@ -78,6 +79,7 @@ const FOUND: [(u64, Extras); 19] = [
     (7053, Extras::DELAYED),
     (20_387, Extras::DELAYED),
     (459_547_284, Extras::ALL),
+    (513_058_315, Extras::ALL),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

@@ -66,6 +66,18 @@ fn those_that_are_late_come_in_their_order_with_others_between() {
 }
 
 #[test]
+fn one_that_is_due_when_the_broker_stops_waits_for_the_next_start() {
+    let mut world = World::new(1, 1);
+    let client = world.delaying();
+    for (number, delay_ms) in [(0, 50), (1, 100), (2, 9000)] {
+        world.publish_after(client, delay_ms, number);
+    }
+    assert_eq!(world.come_by_ms(client, 60), [0]);
+    world.cores[0].finish();
+    assert!(world.come_by_ms(client, 9000).is_empty());
+}
+
+#[test]
 fn one_that_came_late_waits_for_those_that_left_their_queue_early() {
     let mut world = World::new(1, 1);
     let client = world.delaying();

@@ -56,6 +56,7 @@ impl Turn {
         };
         if !stopping.said_so && self.core.session_count() == 0 && !self.core.has_letters() {
             stopping.said_so = true;
+            self.core.close_letters();
             self.links.beds().has_closed_all();
         }
         if self.links.beds().have_all_closed() {
