@@ -5,7 +5,8 @@ use std::ops::Range;
 use amq_protocol::protocol::tx;
 
 use super::*;
-use crate::base::{SessionId, limits};
+use crate::base::settings::DefaultLimits;
+use crate::base::{Pattern, SessionId, limits};
 use crate::mail::ToHost;
 
 /// Messages before a session is asked whose queues it uses.
@@ -231,6 +232,45 @@ proptest! {
             prop_assert!(is_told, "client {client} heard {told:?}");
         }
         world.cut_all_and_check_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_connection_that_has_moved_counts_once_until_it_goes() {
+    let of_vhost = DefaultLimits {
+        vhosts: Pattern::exactly("/"),
+        connections: Some(2),
+        queues: None,
+    };
+    for seed in 0..20 {
+        let settings = Settings {
+            move_messages: FEW,
+            spreads_queues: false,
+            default_limits: vec![of_vhost.clone()],
+            ..Settings::default()
+        };
+        let mut world = World::with_settings(3, seed, settings);
+        world.owner(1, "q");
+        let publisher = world.client(2);
+        world.publish_numbers(publisher, "q", 0..2 * FEW);
+        world.run();
+        assert_eq!(world.core_of(publisher), 1, "seed {seed}");
+        for (is_let_in, core) in [(false, 0), (false, 1), (true, 2), (false, 2)] {
+            if is_let_in {
+                world.cut(publisher);
+                world.run();
+            }
+            let client = world.client(core);
+            world.run();
+            let told = world.heard(client);
+            let opened = told.iter().any(|frame| {
+                matches!(
+                    frame,
+                    AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)))
+                )
+            });
+            assert_eq!(opened, is_let_in, "seed {seed}, core {core}: {told:?}");
+        }
     }
 }
 
