@@ -104,7 +104,7 @@ impl Shard {
     pub fn take_in(&mut self, kept: Kept) -> bool {
         let id = self.logged.get(&kept.queue);
         let message = kept.message.as_ref();
-        let (priority, body_len) = (priority_of(&message), message.body_len() as u64);
+        let priority = priority_of(&message);
         let key = key_of(Properties::from_validated(message.properties));
         if let Some(owned) = id.and_then(|id| find(&mut self.queues, *id))
             && owned.queue.ready_lsn(kept.position, priority).is_none()
@@ -113,6 +113,7 @@ impl Shard {
                 position: kept.position,
                 lsn: self.journal.upcoming_lsn(),
                 expires: kept.expires,
+                body_len: message.body_len() as u32,
                 redelivered: kept.redelivered,
             };
             let target = Target {
@@ -123,11 +124,7 @@ impl Shard {
             self.journal.append(kept.message, &[target], self.now);
             let key = key.map(|key| (kept.position, key));
             owned.queue.restore_keys(key.into_iter());
-            owned.queue.restore_one(Restored {
-                paged,
-                priority,
-                body_len,
-            });
+            owned.queue.restore_one(Restored { paged, priority });
         }
         !self.journal.is_overfull()
     }

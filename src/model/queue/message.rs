@@ -89,8 +89,6 @@ pub struct Restored {
     pub paged: Paged,
     /// Its `priority` property.
     pub priority: u8,
-    /// Bytes of its body.
-    pub body_len: u64,
 }
 
 /// What `basic.get` takes.

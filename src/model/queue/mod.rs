@@ -169,7 +169,7 @@ impl Queue {
     pub fn restore(&mut self, restored: impl Iterator<Item = Restored>, next_position: u64) {
         for one in restored {
             let lane = self.ready.lane_of(one.priority);
-            self.ready.restore(lane, one.paged, one.body_len);
+            self.ready.restore(lane, one.paged);
         }
         self.next_position = next_position;
     }
@@ -178,7 +178,7 @@ impl Queue {
     pub fn restore_one(&mut self, one: Restored) {
         self.next_position = self.next_position.max(one.paged.position + 1);
         let lane = self.ready.lane_of(one.priority);
-        self.ready.restore_one(lane, one.paged, one.body_len);
+        self.ready.restore_one(lane, one.paged);
     }
 
     /// A restored message came back that often before the last stop.
@@ -215,15 +215,15 @@ impl Queue {
             return admitted;
         }
         let lane = self.ready.lane_for(&incoming.message);
-        let body_len = incoming.message.body_len() as u64;
         if keep.paged {
             let paged = Paged {
                 position,
                 lsn: keep.lsn,
                 expires,
+                body_len: incoming.message.body_len() as u32,
                 redelivered: false,
             };
-            self.ready.push_paged(lane, paged, body_len);
+            self.ready.push_paged(lane, paged);
         } else {
             let entry = Entry {
                 position,
@@ -233,7 +233,7 @@ impl Queue {
                 redelivered: false,
                 message: incoming.stored(),
             };
-            self.ready.push(lane, entry, body_len);
+            self.ready.push(lane, entry);
         }
         self.shorten(limits::JOB_STEPS_PER_TURN);
         if expires != NEVER && expires <= sink.now_ms() {

@@ -1,5 +1,5 @@
 //! Messages that wait and that only the log holds: eight bytes each, by position, and eight more where
-//! messages expire.
+//! they expire at different times, and four where their bodies differ in length.
 //!
 //! A queue that grows beyond its memory keeps its head, and these behind it. After a start all of a
 //! queue is here.
@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::lane::NEVER;
 use crate::base::Lsn;
 
 /// Positions that a page spans.
@@ -24,8 +23,10 @@ pub struct Paged {
     pub position: u64,
     /// Where the log has it.
     pub lsn: Lsn,
-    /// When it is to go, in milliseconds since 1970, or [`NEVER`].
+    /// When it is to go, in milliseconds since 1970, or [`NEVER`](super::NEVER).
     pub expires: u64,
+    /// Bytes of its body.
+    pub body_len: u32,
     /// Whether it was delivered before.
     pub redelivered: bool,
 }
@@ -48,9 +49,17 @@ struct Page {
     /// Position of the first slot.
     first: u64,
     slots: Vec<u64>,
-    /// Of each slot; empty if none of them expires.
-    expires: Vec<u64>,
+    expires: Column<u64>,
+    body_len: Column<u32>,
     live: usize,
+}
+
+/// Something of each slot; as long as it is the same of all, nothing of each.
+#[derive(Clone, Debug)]
+struct Column<T> {
+    usual: T,
+    /// Of the first slots; of the others it is as usual.
+    each: Vec<T>,
 }
 
 impl Pages {
@@ -77,7 +86,8 @@ impl Pages {
             let page = Page {
                 first,
                 slots: Vec::new(),
-                expires: Vec::new(),
+                expires: Column::new(paged.expires),
+                body_len: Column::new(paged.body_len),
                 live: 0,
             };
             self.pages.insert(at, page);
@@ -94,10 +104,8 @@ impl Pages {
             self.len += 1;
         }
         page.slots[slot] = paged.slot();
-        if paged.expires != NEVER || !page.expires.is_empty() {
-            page.expires.resize(page.slots.len(), NEVER);
-            page.expires[slot] = paged.expires;
-        }
+        page.expires.set(slot, paged.expires);
+        page.body_len.set(slot, paged.body_len);
     }
 
     /// Takes the message at that position away, if there is one.
@@ -211,7 +219,8 @@ impl Page {
         (word != NOBODY).then(|| Paged {
             position: self.first + slot as u64,
             lsn: Lsn(word & !REDELIVERED),
-            expires: self.expires.get(slot).copied().unwrap_or(NEVER),
+            expires: self.expires.get(slot),
+            body_len: self.body_len.get(slot),
             redelivered: word & REDELIVERED != 0,
         })
     }
@@ -225,9 +234,37 @@ impl Page {
         const WORTH_IT: usize = 64;
         if passed >= WORTH_IT {
             self.slots.drain(..passed);
-            self.expires.drain(..passed.min(self.expires.len()));
+            self.expires.drop_front(passed);
+            self.body_len.drop_front(passed);
             self.first += passed as u64;
         }
+    }
+}
+
+impl<T: Copy + PartialEq> Column<T> {
+    fn new(usual: T) -> Self {
+        Self {
+            usual,
+            each: Vec::new(),
+        }
+    }
+
+    fn get(&self, slot: usize) -> T {
+        self.each.get(slot).copied().unwrap_or(self.usual)
+    }
+
+    fn set(&mut self, slot: usize, value: T) {
+        if value == self.usual && self.each.is_empty() {
+            return;
+        }
+        if self.each.len() <= slot {
+            self.each.resize(slot + 1, self.usual);
+        }
+        self.each[slot] = value;
+    }
+
+    fn drop_front(&mut self, slots: usize) {
+        self.each.drain(..slots.min(self.each.len()));
     }
 }
 
@@ -238,6 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::queue::NEVER;
 
     proptest! {
         #[test]
@@ -249,15 +287,16 @@ mod tests {
             for (number, (operation, position, redelivered)) in operations.into_iter().enumerate() {
                 let lsn = Lsn(number as u64 + 1);
                 let expires = if position % 3 == 0 { position } else { NEVER };
+                let body_len = if position % 700 == 0 { 9 } else { 5 };
                 match operation {
                     0 => {
                         last += position % 3;
-                        let paged = Paged { position: last, lsn, expires, redelivered };
+                        let paged = Paged { position: last, lsn, expires, body_len, redelivered };
                         pages.insert(paged);
                         map.insert(last, paged);
                     }
                     1 => {
-                        let paged = Paged { position, lsn, expires, redelivered };
+                        let paged = Paged { position, lsn, expires, body_len, redelivered };
                         pages.insert(paged);
                         map.insert(position, paged);
                     }

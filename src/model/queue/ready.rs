@@ -22,8 +22,7 @@ pub(super) struct Ready {
     paged: usize,
     /// Bytes of the messages in memory.
     bytes: usize,
-    /// Bytes of all bodies. Where messages left the log's pages unread it is an estimate, until the
-    /// queue is empty once.
+    /// Bytes of all bodies.
     body_bytes: u64,
     /// None as long as there were none: many queues are never in want of them.
     notes: Option<Box<Notes>>,
@@ -121,21 +120,20 @@ impl Ready {
     }
 
     /// What a start found in the log, in the order of positions.
-    pub(super) fn restore(&mut self, lane: u8, paged: Paged, body_len: u64) {
+    pub(super) fn restore(&mut self, lane: u8, paged: Paged) {
         self.note_expiry(lane, paged.position, paged.expires);
-        self.restore_early(lane, paged, body_len);
+        self.restore_early(lane, paged);
     }
 
     /// One more of those, in any order.
-    pub(super) fn restore_one(&mut self, lane: u8, paged: Paged, body_len: u64) {
+    pub(super) fn restore_one(&mut self, lane: u8, paged: Paged) {
         self.note_early(lane, paged.position, paged.expires);
-        self.restore_early(lane, paged, body_len);
+        self.restore_early(lane, paged);
     }
 
-    fn restore_early(&mut self, lane: u8, paged: Paged, body_len: u64) {
+    fn restore_early(&mut self, lane: u8, paged: Paged) {
         self.lane_mut(lane).restore(paged);
-        self.paged += 1;
-        self.came(lane, body_len);
+        self.came_paged(lane, paged);
     }
 
     /// A message in the pages came back that often before the last stop.
@@ -144,37 +142,32 @@ impl Ready {
     }
 
     /// A message that came in last. There must be no pages before it.
-    pub(super) fn push(&mut self, lane: u8, entry: Entry, body_len: u64) {
+    pub(super) fn push(&mut self, lane: u8, entry: Entry) {
         self.note_expiry(lane, entry.position, entry.expires);
-        self.bytes += entry.message.size();
+        self.came_entry(lane, &entry);
         self.lane_mut(lane).push(entry);
-        self.came(lane, body_len);
     }
 
     /// A message that came in last and stays in the log.
-    pub(super) fn push_paged(&mut self, lane: u8, paged: Paged, body_len: u64) {
+    pub(super) fn push_paged(&mut self, lane: u8, paged: Paged) {
         self.note_expiry(lane, paged.position, paged.expires);
         self.lane_mut(lane).push_paged(paged);
-        self.paged += 1;
-        self.came(lane, body_len);
+        self.came_paged(lane, paged);
     }
 
     /// A message that was taken before goes back to its place.
     pub(super) fn put_back(&mut self, lane: u8, entry: Entry) {
         self.note_early(lane, entry.position, entry.expires);
-        let body_len = entry.message.as_ref().body_len() as u64;
-        self.bytes += entry.message.size();
+        self.came_entry(lane, &entry);
         self.lane_mut(lane).put_back(entry);
-        self.came(lane, body_len);
     }
 
     /// A message that was taken before goes back to its place, and stays in the log.
-    pub(super) fn put_back_paged(&mut self, lane: u8, paged: Paged, returns: u32, body_len: u64) {
+    pub(super) fn put_back_paged(&mut self, lane: u8, paged: Paged, returns: u32) {
         self.note_early(lane, paged.position, paged.expires);
         self.notes_mut().returns.insert(paged.position, returns);
         self.lane_mut(lane).put_back_paged(paged);
-        self.paged += 1;
-        self.came(lane, body_len);
+        self.came_paged(lane, paged);
     }
 
     /// The first message, if it is in memory.
@@ -320,6 +313,16 @@ impl Ready {
         self.notes.get_or_insert_default()
     }
 
+    fn came_entry(&mut self, lane: u8, entry: &Entry) {
+        self.bytes += entry.message.size();
+        self.came(lane, entry.message.as_ref().body_len() as u64);
+    }
+
+    fn came_paged(&mut self, lane: u8, paged: Paged) {
+        self.paged += 1;
+        self.came(lane, u64::from(paged.body_len));
+    }
+
     fn came(&mut self, lane: u8, body_len: u64) {
         self.len += 1;
         self.body_bytes += body_len;
@@ -335,8 +338,7 @@ impl Ready {
                 self.paged -= 1;
                 self.forget_expiry(lane, paged.position, paged.expires);
                 self.take_returns(paged.position);
-                // Nobody has read how long it was.
-                self.went(lane, self.body_bytes / self.len as u64);
+                self.went(lane, u64::from(paged.body_len));
             }
         }
     }
@@ -349,10 +351,7 @@ impl Ready {
 
     fn went(&mut self, lane: u8, body_len: u64) {
         self.len -= 1;
-        self.body_bytes = match self.len {
-            0 => 0,
-            _ => self.body_bytes.saturating_sub(body_len),
-        };
+        self.body_bytes -= body_len;
         let is_empty = self.lane(lane).is_empty();
         if let Some(higher) = &mut self.higher
             && is_empty

@@ -56,10 +56,10 @@ impl Queue {
                     position: entry.position,
                     lsn: entry.lsn,
                     expires: entry.expires,
+                    body_len,
                     redelivered: true,
                 };
-                self.ready
-                    .put_back_paged(lane, paged, entry.returns, u64::from(body_len));
+                self.ready.put_back_paged(lane, paged, entry.returns);
             }
             // It has fallen: nobody knows its slot but those who wait to be rid of it.
             Out::Logged(None) => {}

@@ -28,8 +28,6 @@ pub(in crate::shard) struct RecoveredQueue {
     /// By the messages' priorities.
     lanes: BTreeMap<u8, Pages>,
     len: u64,
-    /// Bytes of their bodies; those that are done with are taken for average ones.
-    body_bytes: u64,
     pub(in crate::shard) next_position: u64,
     /// As the last clean stop told.
     flagged: Vec<Run>,
@@ -40,32 +38,22 @@ pub(in crate::shard) struct RecoveredQueue {
 }
 
 impl RecoveredQueue {
-    fn add(&mut self, priority: u8, body_len: u64, paged: Paged) {
+    fn add(&mut self, priority: u8, paged: Paged) {
         let lane = self.lanes.entry(priority).or_default();
         let len = lane.len();
         lane.insert(paged);
         // One that was written again is here already.
-        if lane.len() > len {
-            self.len += 1;
-            self.body_bytes += body_len;
-        }
+        self.len += (lane.len() - len) as u64;
     }
 
     fn remove(&mut self, run: Run) {
         let end = run.first.saturating_add(run.count);
         self.next_position = self.next_position.max(end);
-        let average = self.average();
         for lane in self.lanes.values_mut() {
             let len = lane.len();
             lane.remove_range(run.first..end);
-            let removed = (len - lane.len()) as u64;
-            self.len -= removed;
-            self.body_bytes -= removed * average;
+            self.len -= (len - lane.len()) as u64;
         }
-    }
-
-    fn average(&self) -> u64 {
-        self.body_bytes.checked_div(self.len).unwrap_or(0)
     }
 
     fn get(&self, position: u64) -> Option<Paged> {
@@ -81,7 +69,6 @@ impl RecoveredQueue {
 
     /// Its messages in the order of their positions; they are here no more.
     pub(in crate::shard) fn drain(&mut self) -> impl Iterator<Item = Restored> {
-        let body_len = self.average();
         std::iter::from_fn(move || {
             let fronts = self.lanes.iter().filter_map(|(priority, lane)| {
                 let position = lane.front()?.position;
@@ -89,11 +76,7 @@ impl RecoveredQueue {
             });
             let (_, priority) = fronts.min()?;
             let paged = self.lanes.get_mut(&priority)?.pop_front()?;
-            Some(Restored {
-                paged,
-                priority,
-                body_len,
-            })
+            Some(Restored { paged, priority })
         })
     }
 }
@@ -174,9 +157,10 @@ impl Recovered {
                 position: target.position,
                 lsn,
                 expires: target.expires,
+                body_len: message.body_len() as u32,
                 redelivered: true,
             };
-            queue.add(message.priority(), message.body_len(), paged);
+            queue.add(message.priority(), paged);
             if let Some(key) = key {
                 queue.keys.push((target.position, key));
             }

@@ -189,14 +189,18 @@ after_each_end! {
         ruled(&channel, "bytes", &[("x-max-length-bytes", number(8))]);
         keep(&lives.connect(), "", "count", &["a", "b"]);
         keep(&lives.connect(), "", "bytes", &["four", "4444"]);
+        ruled(&channel, "uneven", &[("x-max-length-bytes", number(20))]);
+        keep(&lives.connect(), "", "uneven", &["fifteen letters", "b", "c", "d"]);
         lives.restart();
 
         let connection = lives.connect();
         keep(&connection, "", "count", &["c"]);
         keep(&connection, "", "bytes", &["more"]);
+        keep(&connection, "", "uneven", &["ten bytes!"]);
         let channel = connection.channel();
         assert_eq!(channel.drain("count"), ["b", "c"]);
         assert_eq!(channel.drain("bytes"), ["4444", "more"]);
+        assert_eq!(channel.drain("uneven"), ["b", "c", "d", "ten bytes!"]);
     }
 
     fn a_dead_letter_is_in_its_new_queue_once(lives: &mut Lives) {
