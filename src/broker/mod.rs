@@ -315,6 +315,7 @@ impl Core {
     /// Tells every client 320 CONNECTION_FORCED. Done when [`Core::session_count`] is 0.
     pub fn shut_down(&mut self, now: Time) {
         self.is_stopping = true;
+        self.shard.close_letters();
         for index in self.sessions.indices() {
             self.with_session(now, index, |session, context| session.shut_down(context));
         }
@@ -329,11 +330,6 @@ impl Core {
     /// Whether dead letters are on their way from this core's queues.
     pub fn has_letters(&self) -> bool {
         self.shard.has_letters()
-    }
-
-    /// Sends no more of them: what expires or is due from now on stays in its queue until the next start.
-    pub fn close_letters(&mut self) {
-        self.shard.close_letters();
     }
 
     /// Runs `act` on a session and notes that it may have something to write.

@@ -8,8 +8,9 @@
 //! fallen ─► waiting ─► (read from the log) ─► sent ─► settled there ─► forgotten here
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::confirms::tell;
 use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{CoreId, ExchangeId, MessageRef, Name, Notices, QueueId, limits};
@@ -33,10 +34,13 @@ pub(super) struct DeadLetters {
     awaits_commit: bool,
     /// Sent and not yet settled: number, queue and slot.
     sent: VecDeque<(u64, QueueId, u32)>,
+    /// The same of letters that a queue here has refused and dead-lettered in its turn, and the core that keeps them
+    /// until then under a number of its own. It may be this one, so that what is in front of them waits for them.
+    passed_on: BTreeMap<u64, (Publisher, u64)>,
     confirms: Confirms,
     /// Queues that have more to let go than there is room for.
     held: Vec<QueueId>,
-    /// The broker stops, and none is sent any more.
+    /// The broker stops: what the log has of a queue stays there.
     is_closed: bool,
     scratch: RouteScratch,
     targets: Vec<QueueId>,
@@ -56,7 +60,9 @@ impl DeadLetters {
 
     /// One more is to be sent.
     pub(super) fn push(&mut self, queue: QueueId, letter: Letter) {
-        self.waiting.push_back((queue, letter));
+        if !self.is_closed || letter.slot.is_none() {
+            self.waiting.push_back((queue, letter));
+        }
     }
 
     /// The number up to which everything is where it was sent.
@@ -132,7 +138,6 @@ impl DeadLetters {
         !self.waiting.is_empty()
             && !self.is_reading
             && !self.awaits_commit
-            && !self.is_closed
             && self.sent.len() < limits::DEAD_LETTERS_MAX
     }
 }
@@ -141,13 +146,19 @@ impl Shard {
     /// Whether letters are on their way.
     pub fn has_letters(&self) -> bool {
         let letters = &self.dead_letters;
-        !letters.waiting.is_empty() || !letters.sent.is_empty() || !self.deduplication.is_idle()
+        let is_idle = letters.waiting.is_empty()
+            && letters.sent.is_empty()
+            && letters.passed_on.is_empty()
+            && self.deduplication.is_idle();
+        !is_idle
     }
 
-    /// The broker stops, and no letter of this core is on its way: those of which it is time from now on stay in their
-    /// queues until the next start. Who takes them may have stopped by then, and they would be in both.
+    /// The broker stops: what is to be sent and isn't yet stays where the log has it until the next start, and so
+    /// does what expires or is due. What was sent is waited for.
     pub fn close_letters(&mut self) {
-        self.dead_letters.is_closed = true;
+        let letters = &mut self.dead_letters;
+        letters.is_closed = true;
+        letters.waiting.retain(|(_, letter)| letter.slot.is_none());
     }
 
     /// Takes up what a queue has let fall.
@@ -155,13 +166,19 @@ impl Shard {
         let Some(owned) = find(&mut self.queues, id) else {
             return;
         };
-        let delays = owned.queue.delays();
         for fallen in owned.queue.take_fallen() {
-            match fallen {
-                Fallen::Gone(gone) => owned.forget(Some(gone), &mut self.journal, self.now),
-                Fallen::Letter(letter) if delays => self.ahead.insert(id, letter),
-                Fallen::Letter(letter) => self.dead_letters.push(id, letter),
-            }
+            self.take_up(id, fallen);
+        }
+    }
+
+    fn take_up(&mut self, id: QueueId, fallen: Fallen) {
+        let Some(owned) = find(&mut self.queues, id) else {
+            return;
+        };
+        match fallen {
+            Fallen::Gone(gone) => owned.forget(Some(gone), &mut self.journal, self.now),
+            Fallen::Letter(letter) if owned.queue.delays() => self.ahead.insert(id, letter),
+            Fallen::Letter(letter) => self.dead_letters.push(id, letter),
         }
     }
 
@@ -260,7 +277,7 @@ impl Shard {
     }
 
     fn send_letter(&mut self, queue: QueueId, letter: &Letter, context: &mut ShardContext<'_>) {
-        let number = self.post(queue, letter, context);
+        let number = self.post(queue, letter, letter.slot.is_some(), context);
         match (number, letter.slot) {
             (Some(number), Some(slot)) => {
                 self.dead_letters.sent.push_back((number, queue, slot));
@@ -270,12 +287,36 @@ impl Shard {
         }
     }
 
+    /// A queue has refused a core's letter. If it is dead-lettered in its turn, that core keeps it until then.
+    pub(super) fn pass_on_refused(
+        &mut self,
+        queue: QueueId,
+        keeper: (Publisher, u64),
+        context: &mut ShardContext<'_>,
+    ) {
+        let Some(owned) = find(&mut self.queues, queue) else {
+            return;
+        };
+        for fallen in owned.queue.take_fallen() {
+            match fallen {
+                Fallen::Letter(letter) if letter.slot.is_none() => {
+                    if let Some(next) = self.post(queue, &letter, true, context) {
+                        tell(keeper, News::Held, context.outbox);
+                        self.dead_letters.passed_on.insert(next, keeper);
+                    }
+                }
+                other => self.take_up(queue, other),
+            }
+        }
+    }
+
     /// Routes a letter and writes it for each core with a queue of it. Its number; none if nobody is to
     /// confirm it.
     fn post(
         &mut self,
         queue: QueueId,
         letter: &Letter,
+        is_confirmed: bool,
         context: &mut ShardContext<'_>,
     ) -> Option<u64> {
         let topology = context.topology;
@@ -318,7 +359,7 @@ impl Shard {
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
-        letters.forward(&message, letter.slot.is_some(), context)
+        letters.forward(&message, is_confirmed, context)
     }
 
     /// A core has taken letters over: they are forgotten here.
@@ -348,6 +389,14 @@ impl Shard {
     fn forget_letters(&mut self, context: &mut ShardContext<'_>) {
         let letters = &mut self.dead_letters;
         let upto = letters.confirms.settled_upto();
+        let confirms = &letters.confirms;
+        letters.passed_on.retain(|number, keeper| {
+            let is_there = confirms.is_settled(*number);
+            if is_there {
+                tell(*keeper, News::Released, context.outbox);
+            }
+            !is_there
+        });
         while let Some((_, queue, slot)) = self
             .dead_letters
             .sent

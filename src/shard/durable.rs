@@ -141,7 +141,6 @@ impl Shard {
 
     /// Writes what a clean stop should keep. No session is left.
     pub fn finish(&mut self) {
-        self.close_letters();
         // That they have left for their sockets is still on its way from the sessions' cores.
         for (queue, slot) in self.links.take_departing() {
             self.departed(queue, slot);

@@ -321,7 +321,13 @@ impl Shard {
                 Admitted::ComesBy => self.deduplication.arrived.push(id),
                 Admitted::Refused => {
                     is_refused = true;
-                    self.changed.push((id, NEVER));
+                    match publish.publisher {
+                        Publisher::DeadLetters(_) if publish.confirm != 0 => {
+                            let waiting = (publish.publisher, publish.confirm);
+                            self.pass_on_refused(id, waiting, context);
+                        }
+                        _ => self.changed.push((id, NEVER)),
+                    }
                 }
             }
         }

@@ -339,6 +339,14 @@ impl Oracle {
         Ok(must)
     }
 
+    /// The publisher is told that some queue hasn't taken it.
+    pub(crate) fn refused(&mut self, number: u64) -> Verdict {
+        let known = self.outstanding.remove(&number);
+        known
+            .map(drop)
+            .ok_or_else(|| format!("message {number} was refused, and nobody waited for that"))
+    }
+
     pub(crate) fn returned(&mut self, message: u64) -> Verdict {
         match self.outstanding.get(&message) {
             Some(one) if !one.must.is_empty() => Err(format!(

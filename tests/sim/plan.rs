@@ -4,7 +4,7 @@
 use leveret::base::Settings;
 
 use crate::dice::Dice;
-use crate::exchanges::{Delays, throw_repeats};
+use crate::exchanges::{DEDUPLICATING, Delays, throw_repeats};
 use crate::rules::Rules;
 
 /// What a seed may have beyond what its own dice say; each has dice of its own, so that a seed without it tells the
@@ -25,6 +25,8 @@ pub(crate) struct Extras {
     pub(crate) delays: bool,
     /// Messages go by a deduplicating exchange, some of them again.
     pub(crate) repeats: bool,
+    /// Queues that are full refuse what comes.
+    pub(crate) refusals: bool,
 }
 
 impl Extras {
@@ -36,12 +38,18 @@ impl Extras {
         pages: true,
         delays: true,
         repeats: true,
+        refusals: true,
+    };
+    /// All before full queues refused anything.
+    pub(crate) const ACCEPTING: Self = Self {
+        refusals: false,
+        ..Self::ALL
     };
     /// All before there were exchanges that do more than route.
     pub(crate) const PLAIN: Self = Self {
         delays: false,
         repeats: false,
-        ..Self::ALL
+        ..Self::ACCEPTING
     };
     pub(crate) const DELAYED: Self = Self {
         delays: true,
@@ -65,6 +73,7 @@ impl Extras {
         pages: false,
         delays: false,
         repeats: false,
+        refusals: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -78,6 +87,7 @@ impl Extras {
             pages: !without.contains("pages"),
             delays: !without.contains("delays"),
             repeats: !without.contains("repeats"),
+            refusals: !without.contains("refusals"),
         }
     }
 }
@@ -172,6 +182,10 @@ impl Plan {
         if extras.repeats {
             throw_repeats(seed, &mut plan);
         }
+        // A commit that some queue refuses in part ends the channel.
+        if extras.refusals && !plan.repeats() && !plan.transactions {
+            plan.rules.throw_refusals(seed);
+        }
         plan.rests = extras.rests.then(|| Dice::new(seed ^ REST));
         (plan, dice)
     }
@@ -249,6 +263,13 @@ impl Plan {
     /// Whether it matters what the clock on the wall shows.
     pub(crate) fn has_times(&self) -> bool {
         self.rules.any() || self.delays.is_some()
+    }
+
+    /// Whether one exchange lets nothing pass twice. What some queue refuses it doesn't note.
+    fn repeats(&self) -> bool {
+        self.exchanges
+            .iter()
+            .any(|(kind, _)| *kind == DEDUPLICATING)
     }
 
     /// Whether a queue may not be bound to an exchange: that brings letters, which are to end where they go.

@@ -27,6 +27,8 @@ pub(crate) struct QueueRules {
     pub(crate) dead_letters: Option<(usize, usize)>,
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) max_length: Option<u64>,
+    /// When it is full it refuses what comes, and dead-letters that.
+    pub(crate) refuses: bool,
     pub(crate) delivery_limit: Option<u64>,
     pub(crate) max_priority: Option<u8>,
 }
@@ -64,6 +66,7 @@ impl Rules {
                 max_length: on(&mut dice, dies && lengths).then(|| dice.between(1, 12) as u64),
                 delivery_limit: on(&mut dice, dies && limits).then(|| dice.roll(4) as u64),
                 max_priority: on(&mut dice, rules.priorities).then(|| dice.between(1, 5) as u8),
+                refuses: false,
             };
             rules.queues.push(one);
         }
@@ -82,6 +85,36 @@ impl Rules {
         }
         rules.calm_rounds();
         rules
+    }
+
+    /// For half of the seeds: queues of limited length mostly refuse what they have no room for, clients' messages and
+    /// letters. One does that is soon full, and stands between another and the queue where letters end.
+    pub(crate) fn throw_refusals(&mut self, seed: u64) {
+        const SALT: u64 = u64::from_be_bytes(*b"\0refuses");
+        let mut dice = Dice::new(seed ^ SALT);
+        if self.queues.is_empty() || dice.chance(1, 2) {
+            return;
+        }
+        for queue in &mut self.queues {
+            queue.refuses = queue.max_length.is_some() && dice.chance(3, 4);
+        }
+        let grave = self.queues.len() - 1;
+        if grave < 2 {
+            return;
+        }
+        let first = dice.roll(grave);
+        let between = (first + dice.between(1, grave - 1)) % grave;
+        self.queues[between] = QueueRules {
+            dead_letters: Some((0, grave)),
+            max_length: Some(dice.between(1, 3) as u64),
+            refuses: true,
+            ..self.queues[between]
+        };
+        self.queues[first] = QueueRules {
+            dead_letters: Some((0, between)),
+            ttl_ms: Some(TTLS_MS[dice.roll(3)]),
+            ..self.queues[first]
+        };
     }
 
     /// In a queue whose letters come back to it, messages only die when a client says so: else nobody could

@@ -38,6 +38,8 @@ pub(crate) struct Counts {
     pub(crate) delayed: u64,
     /// Messages that were published again.
     pub(crate) repeats: u64,
+    /// Messages that some queue had no room for.
+    pub(crate) refusals: u64,
     pub(crate) confirms: u64,
     pub(crate) deliveries: u64,
     /// Sessions that left for another core.
@@ -57,6 +59,7 @@ impl Counts {
         self.letters += other.letters;
         self.delayed += other.delayed;
         self.repeats += other.repeats;
+        self.refusals += other.refusals;
         self.confirms += other.confirms;
         self.deliveries += other.deliveries;
         self.moves += other.moves;

@@ -221,6 +221,10 @@ fn arguments(rules: QueueRules) -> FieldTable {
             arguments.insert(name.into(), AMQPValue::LongString(value.into()));
         }
     }
+    if rules.refuses {
+        let overflow = AMQPValue::LongString("reject-publish-dlx".into());
+        arguments.insert("x-overflow".into(), overflow);
+    }
     let numbers = [
         ("x-message-ttl", rules.ttl_ms),
         ("x-max-length", rules.max_length),

@@ -73,7 +73,7 @@ fn one_that_is_due_when_the_broker_stops_waits_for_the_next_start() {
         world.publish_after(client, delay_ms, number);
     }
     assert_eq!(world.come_by_ms(client, 60), [0]);
-    world.cores[0].finish();
+    world.cores[0].shut_down(at_ms(70));
     assert!(world.come_by_ms(client, 9000).is_empty());
 }
 

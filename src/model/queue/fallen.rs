@@ -2,8 +2,8 @@
 //! becomes a [`Letter`], and stays in the queue's books until somebody else has it.
 
 use super::lane::{Entry, NEVER, Removed};
-use super::unsettled::{Out, UnsettledEntry};
-use super::{Gone, Incoming, Overflow, Paged, Queue};
+use super::unsettled::{Away, Out, UnsettledEntry};
+use super::{Gone, Incoming, Overflow, Queue};
 use crate::base::{Lsn, StoredMessage};
 
 /// A message that the queue has let go.
@@ -157,23 +157,24 @@ impl Queue {
     fn fall_removed(&mut self, removed: Removed, reason: Reason) {
         match removed {
             Removed::Entry(entry) => self.fall(entry, reason),
-            Removed::Paged(Paged {
-                position,
-                lsn,
-                expires,
-                ..
-            }) => self.let_go((position, lsn, expires), None, reason),
+            Removed::Paged(paged, returns) => {
+                let place = (paged.position, paged.lsn, paged.expires);
+                self.let_go(place, (returns, paged.redelivered), None, reason);
+            }
         }
     }
 
     pub(super) fn fall(&mut self, entry: Entry, reason: Reason) {
         let place = (entry.position, entry.lsn, entry.expires);
-        self.let_go(place, Some(entry.message), reason);
+        let history = (entry.returns, entry.redelivered);
+        self.let_go(place, history, Some(entry.message), reason);
     }
 
+    /// `returns` and `redelivered`: how often it came back, and whether it had been out.
     pub(super) fn let_go(
         &mut self,
         (position, lsn, expires): (u64, Lsn, u64),
+        (returns, redelivered): (u32, bool),
         message: Option<StoredMessage>,
         reason: Reason,
     ) {
@@ -187,9 +188,9 @@ impl Queue {
                     position,
                     lsn,
                     expires: NEVER,
-                    returns: 0,
+                    returns,
                     consumer: None,
-                    message: Out::Logged(None),
+                    message: Out::Logged(Away::Fallen { redelivered }),
                 })
             });
             Fallen::Letter(Letter {

@@ -37,15 +37,15 @@ pub(super) struct Entry {
 /// A message that was taken out of a lane.
 pub(super) enum Removed {
     Entry(Entry),
-    /// It was in the log only.
-    Paged(Paged),
+    /// It was in the log only, and came back so often; [`Ready`](super::ready::Ready) knows that.
+    Paged(Paged, u32),
 }
 
 impl Removed {
     pub(super) fn lsn(&self) -> Lsn {
         match self {
             Self::Entry(entry) => entry.lsn,
-            Self::Paged(paged) => paged.lsn,
+            Self::Paged(paged, _) => paged.lsn,
         }
     }
 }
@@ -229,7 +229,7 @@ impl Lane {
     pub(super) fn pop_any(&mut self) -> Option<Removed> {
         match self.pop() {
             Some(entry) => Some(Removed::Entry(entry)),
-            None => self.drop_paged().map(Removed::Paged),
+            None => self.drop_paged().map(|paged| Removed::Paged(paged, 0)),
         }
     }
 
@@ -237,7 +237,7 @@ impl Lane {
     pub(super) fn pop_line_any(&mut self) -> Option<Removed> {
         match self.pop_line() {
             Some(entry) => Some(Removed::Entry(entry)),
-            None => self.pages.pop_front().map(Removed::Paged),
+            None => self.pages.pop_front().map(|paged| Removed::Paged(paged, 0)),
         }
     }
 
@@ -247,7 +247,7 @@ impl Lane {
         let entry = returned.and_then(|returned| returned.entries.remove(&position));
         let Some(entry) = entry.or_else(|| self.vacate(position)) else {
             let paged = self.pages_of(position)?.remove(position);
-            return paged.map(Removed::Paged);
+            return paged.map(|paged| Removed::Paged(paged, 0));
         };
         self.bytes -= entry.message.size();
         self.close_ranks();

@@ -338,10 +338,10 @@ impl Queue {
         self.unsettled.relocate(slot, lsn);
     }
 
-    /// Positions of ready messages that the log has and that were delivered before, and how often they
-    /// came back.
+    /// Positions of messages that the log has and that were delivered before, and how often they came back: of those
+    /// that are ready, and of those that have fallen and not yet arrived where they go.
     pub fn redelivered(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.ready.redelivered()
+        self.ready.redelivered().chain(self.unsettled.fallen())
     }
 
     /// Whether `basic.get` is refused: of quorum queues with one active consumer, as by RabbitMQ.
@@ -519,10 +519,10 @@ impl Queue {
 
     /// A message that is out and that only the log keeps.
     fn logged(&self, message: &MessageRef<'_>) -> Out {
-        Out::Logged(Some(Away {
+        Out::Logged(Away::Out {
             lane: self.ready.lane_for(message),
             body_len: message.body_len() as u32,
-        }))
+        })
     }
 
     /// The properties that tell a consumer how often a message came back, where that is counted.

@@ -181,8 +181,8 @@ impl Ready {
     /// The first message, wherever it is.
     pub(super) fn pop_any(&mut self) -> Option<Removed> {
         let lane = self.front();
-        let removed = self.lane_mut(lane).pop_any()?;
-        self.removed(lane, &removed);
+        let mut removed = self.lane_mut(lane).pop_any()?;
+        self.removed(lane, &mut removed);
         Some(removed)
     }
 
@@ -197,13 +197,13 @@ impl Ready {
             && expires <= now_ms
             && front.is_none_or(|(first, _)| expires < first)
         {
-            let removed = self.lane_mut(lane).remove(position)?;
-            self.removed(lane, &removed);
+            let mut removed = self.lane_mut(lane).remove(position)?;
+            self.removed(lane, &mut removed);
             return Some(removed);
         }
         let (_, lane) = front?;
-        let removed = self.lane_mut(lane).pop_line_any()?;
-        self.removed(lane, &removed);
+        let mut removed = self.lane_mut(lane).pop_line_any()?;
+        self.removed(lane, &mut removed);
         Some(removed)
     }
 
@@ -230,7 +230,7 @@ impl Ready {
     pub(super) fn drop_paged(&mut self) {
         let lane = self.front();
         if let Some(paged) = self.lane_mut(lane).drop_paged() {
-            self.removed(lane, &Removed::Paged(paged));
+            self.removed(lane, &mut Removed::Paged(paged, 0));
         }
     }
 
@@ -331,13 +331,13 @@ impl Ready {
         }
     }
 
-    fn removed(&mut self, lane: u8, removed: &Removed) {
+    fn removed(&mut self, lane: u8, removed: &mut Removed) {
         match removed {
             Removed::Entry(entry) => self.removed_entry(lane, entry),
-            Removed::Paged(paged) => {
+            Removed::Paged(paged, returns) => {
                 self.paged -= 1;
                 self.forget_expiry(lane, paged.position, paged.expires);
-                self.take_returns(paged.position);
+                *returns = self.take_returns(paged.position);
                 self.went(lane, u64::from(paged.body_len));
             }
         }

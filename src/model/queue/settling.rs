@@ -51,7 +51,7 @@ impl Queue {
                 };
                 self.ready.put_back(lane, entry);
             }
-            Out::Logged(Some(Away { lane, body_len })) => {
+            Out::Logged(Away::Out { lane, body_len }) => {
                 let paged = Paged {
                     position: entry.position,
                     lsn: entry.lsn,
@@ -62,7 +62,7 @@ impl Queue {
                 self.ready.put_back_paged(lane, paged, entry.returns);
             }
             // It has fallen: nobody knows its slot but those who wait to be rid of it.
-            Out::Logged(None) => {}
+            Out::Logged(Away::Fallen { .. }) => {}
         }
         self.shorten(limits::JOB_STEPS_PER_TURN);
     }
@@ -79,9 +79,10 @@ impl Queue {
     fn fall_back(&mut self, entry: UnsettledEntry, reason: Reason) {
         let message = match entry.message {
             Out::Here(message) => Some(message),
-            Out::Logged(Some(_)) => None,
-            Out::Logged(None) => return,
+            Out::Logged(Away::Out { .. }) => None,
+            Out::Logged(Away::Fallen { .. }) => return,
         };
-        self.let_go((entry.position, entry.lsn, entry.expires), message, reason);
+        let place = (entry.position, entry.lsn, entry.expires);
+        self.let_go(place, (entry.returns, true), message, reason);
     }
 }

@@ -27,15 +27,17 @@ pub(super) struct UnsettledEntry {
 pub(super) enum Out {
     /// In memory.
     Here(StoredMessage),
-    /// In the log only. None: it won't go back; it has fallen, and stays among those that are out until it is safe
-    /// elsewhere.
-    Logged(Option<Away>),
+    /// In the log only.
+    Logged(Away),
 }
 
-/// What must be known of a message to put it back unread.
-pub(super) struct Away {
-    pub(super) lane: u8,
-    pub(super) body_len: u32,
+/// A message that is in the log only.
+pub(super) enum Away {
+    /// What must be known to put it back unread.
+    Out { lane: u8, body_len: u32 },
+    /// It won't go back: it has fallen, and stays among those that are out until it is safe elsewhere. `redelivered`:
+    /// it had been out before.
+    Fallen { redelivered: bool },
 }
 
 // Two variants fit into the room of a message, three don't, and each delivery is moved there and back.
@@ -90,6 +92,18 @@ impl Unsettled {
 
     pub(super) fn lsn(&self, slot: u32) -> Option<Lsn> {
         self.entries.get(slot as usize).map(|entry| entry.lsn)
+    }
+
+    /// Position, and how often it came back, of each that has fallen and had been out before.
+    pub(super) fn fallen(&self) -> impl Iterator<Item = (u64, u32)> {
+        let entries = self.entries.iter().map(|(_, entry)| entry);
+        let fallen = entries.filter(|entry| {
+            matches!(
+                entry.message,
+                Out::Logged(Away::Fallen { redelivered: true })
+            )
+        });
+        fallen.map(|entry| (entry.position, entry.returns))
     }
 
     /// The position of each.

@@ -56,7 +56,6 @@ impl Turn {
         };
         if !stopping.said_so && self.core.session_count() == 0 && !self.core.has_letters() {
             stopping.said_so = true;
-            self.core.close_letters();
             self.links.beds().has_closed_all();
         }
         if self.links.beds().have_all_closed() {
@@ -66,6 +65,14 @@ impl Turn {
                 return true;
             }
         }
-        self.now >= stopping.deadline
+        let is_late = self.now >= stopping.deadline;
+        if is_late {
+            tracing::warn!(
+                "core {} has not settled everything within {} s: the next start recovers as after a kill",
+                self.links.core().0,
+                STOP_TIMEOUT.as_secs()
+            );
+        }
+        is_late
     }
 }

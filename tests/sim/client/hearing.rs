@@ -53,6 +53,9 @@ impl Client {
             basic::AMQPMethod::Ack(ack) => {
                 return self.confirmed(ack.delivery_tag, ack.multiple, oracle);
             }
+            basic::AMQPMethod::Nack(nack) => {
+                return self.refused(nack.delivery_tag, nack.multiple, oracle);
+            }
             basic::AMQPMethod::Return(_) => {
                 let (message, _) = wire::read_body(content.0).ok_or("a return of nobody's body")?;
                 return oracle.returned(message);
@@ -187,13 +190,29 @@ impl Client {
         Ok(message)
     }
 
-    fn confirmed(&mut self, number: u64, multiple: bool, oracle: &mut Oracle) -> Verdict {
+    /// Some queue had no room for it, whoever has it otherwise.
+    fn refused(&mut self, number: u64, multiple: bool, oracle: &mut Oracle) -> Verdict {
+        self.expects_word_of(number, multiple)?;
+        while let Some(one) = self.publishes.pop_front_if(|one| one.number <= number) {
+            trace::count(|counts| counts.refusals += 1);
+            trace::note("refused", [self.uid, one.message, 0]);
+            oracle.refused(one.message)?;
+        }
+        Ok(())
+    }
+
+    fn expects_word_of(&self, number: u64, multiple: bool) -> Verdict {
         let first = self.publishes.front().map(|first| first.number);
         if first.is_none_or(|first| first > number || !multiple && first != number) {
             return Err(format!(
                 "confirm of {number} (multiple: {multiple}), but {first:?} is next"
             ));
         }
+        Ok(())
+    }
+
+    fn confirmed(&mut self, number: u64, multiple: bool, oracle: &mut Oracle) -> Verdict {
+        self.expects_word_of(number, multiple)?;
         while let Some(one) = self.publishes.pop_front_if(|one| one.number <= number) {
             trace::count(|counts| counts.confirms += 1);
             trace::note("confirmed", [self.uid, one.message, 0]);

@@ -31,14 +31,20 @@ impl Oracle {
         Some((room, self.queues[room].rules.dead_letters?.0))
     }
 
-    /// Where a message goes at first, and whether surely. One with a delay waits if it leads anywhere.
+    /// Where a message goes at first, and whether surely: a full queue may refuse it. One with a delay waits if it leads
+    /// anywhere.
     pub(super) fn ways(&self, message: u64, exchange: usize, key: usize) -> Vec<(usize, bool)> {
         let routes = self.routes(exchange, key);
         let delay_ms = self.messages[message as usize].stamp.delay_ms;
         match self.waiting_room().filter(|_| delay_ms.is_some()) {
             Some(_) if routes.is_empty() => routes,
             Some((room, _)) => vec![(room, routes.iter().any(|(_, sure)| *sure))],
-            None => routes,
+            None => {
+                let may_refuse = |queue: usize| self.queues[queue].rules.refuses;
+                let ways = routes.into_iter();
+                ways.map(|(queue, sure)| (queue, sure && !may_refuse(queue)))
+                    .collect()
+            }
         }
     }
 
