@@ -31,8 +31,8 @@ pub(super) struct DeadLetters {
     is_reading: bool,
     /// The first of them isn't durable yet, so it can't be read.
     awaits_commit: bool,
-    /// Sent and not yet settled: number, queue and slot.
-    sent: VecDeque<(u64, QueueId, u32)>,
+    /// Sent and not yet settled.
+    sent: VecDeque<Sent>,
     confirms: Confirms,
     /// Queues that have more to let go than there is room for.
     held: Vec<QueueId>,
@@ -41,6 +41,21 @@ pub(super) struct DeadLetters {
     scratch: RouteScratch,
     targets: Vec<QueueId>,
     addressees: Addressees,
+}
+
+/// A letter that isn't where it was sent, or not known to be.
+struct Sent {
+    /// Its number; the last of them if each target has one.
+    number: u64,
+    queue: QueueId,
+    /// Without its message.
+    letter: Letter,
+    /// Where each number leads, if it matters who takes the letter.
+    targets: Vec<QueueId>,
+    /// Those of them that haven't taken it.
+    untaken: Vec<QueueId>,
+    /// Some of these would have had to.
+    is_refused: bool,
 }
 
 impl DeadLetters {
@@ -127,6 +142,41 @@ impl DeadLetters {
         number
     }
 
+    /// As [`DeadLetters::forward`], and confirmed by each queue alone: the last number, and whose they are.
+    fn forward_apart(
+        &mut self,
+        taken_by: &[QueueId],
+        message: &MessageRef<'_>,
+        context: &mut ShardContext<'_>,
+    ) -> Option<(u64, Vec<QueueId>)> {
+        let mut last = None;
+        let mut targets = std::mem::take(&mut self.targets);
+        targets.retain(|target| {
+            self.address_to(*target);
+            let number = match taken_by.contains(target) {
+                true => None,
+                false => self.forward(message, true, context),
+            };
+            last = number.or(last);
+            number.is_some()
+        });
+        Some((last?, targets))
+    }
+
+    /// The copy with this number isn't taken where it was sent, and was refused there or led no further.
+    fn not_taken(&mut self, number: u64, is_refused: bool) {
+        let index = self.sent.partition_point(|sent| sent.number < number);
+        let Some(sent) = self.sent.get_mut(index) else {
+            return;
+        };
+        // Others have the numbers between those of letters.
+        let from_end = (sent.number - number) as usize;
+        if let Some(target) = sent.targets.iter().rev().nth(from_end) {
+            sent.untaken.push(*target);
+            sent.is_refused |= is_refused;
+        }
+    }
+
     /// Whether letters can be sent at once.
     pub(super) fn can_send(&self) -> bool {
         !self.waiting.is_empty()
@@ -172,7 +222,7 @@ impl Shard {
                 break;
             };
             if letter.message.is_some() {
-                self.send_letter(queue, &letter, context);
+                self.send_letter(queue, letter, context);
             } else if let Some(letter) = self.read_letter(queue, letter) {
                 self.dead_letters.waiting.push_front((queue, letter));
             }
@@ -194,7 +244,7 @@ impl Shard {
             Located::Here(_) => letters.is_reading = true,
             Located::NotYet => letters.awaits_commit = true,
             Located::Nowhere => {
-                self.departed(queue, letter.slot?);
+                self.forget_letter(queue, &letter);
                 return None;
             }
         }
@@ -254,30 +304,33 @@ impl Shard {
             "a message that should be dead-lettered can't be read from the log: it is lost"
                 .to_owned()
         });
-        if let Some(slot) = letter.slot {
-            self.departed(queue, slot);
+        self.forget_letter(queue, &letter);
+    }
+
+    fn send_letter(&mut self, queue: QueueId, mut letter: Letter, context: &mut ShardContext<'_>) {
+        let posted = self.post(queue, &letter, context);
+        letter.message = None;
+        match posted {
+            Some((number, targets)) => self.dead_letters.sent.push_back(Sent {
+                number,
+                queue,
+                letter,
+                targets,
+                untaken: Vec::new(),
+                is_refused: false,
+            }),
+            None => self.conclude_letter(queue, letter, false),
         }
     }
 
-    fn send_letter(&mut self, queue: QueueId, letter: &Letter, context: &mut ShardContext<'_>) {
-        let number = self.post(queue, letter, context);
-        match (number, letter.slot) {
-            (Some(number), Some(slot)) => {
-                self.dead_letters.sent.push_back((number, queue, slot));
-            }
-            (None, Some(slot)) => self.departed(queue, slot),
-            (_, None) => {}
-        }
-    }
-
-    /// Routes a letter and writes it for each core with a queue of it. Its number; none if nobody is to
-    /// confirm it.
+    /// Routes a letter and writes it for each core with a queue of it. Its number, and where its numbers lead if
+    /// it has one for each target; none if nobody is to confirm it.
     fn post(
         &mut self,
         queue: QueueId,
         letter: &Letter,
         context: &mut ShardContext<'_>,
-    ) -> Option<u64> {
+    ) -> Option<(u64, Vec<QueueId>)> {
         let topology = context.topology;
         let definition = topology.queue(queue)?;
         let message = letter.message.as_ref()?.as_ref();
@@ -318,7 +371,13 @@ impl Shard {
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
-        letters.forward(&message, letter.slot.is_some(), context)
+        match &letter.taken_by {
+            Some(taken_by) => letters.forward_apart(taken_by, &message, context),
+            None => {
+                let number = letters.forward(&message, letter.slot.is_some(), context)?;
+                Some((number, Vec::new()))
+            }
+        }
     }
 
     /// A core has taken letters over: they are forgotten here.
@@ -335,9 +394,15 @@ impl Shard {
     /// What a core says of one copy alone, of a dead letter or of what passes.
     pub(super) fn letter_news(&mut self, number: u64, news: News, context: &mut ShardContext<'_>) {
         match news {
-            News::Refused => self.deduplication.refused(number),
+            News::Refused => {
+                self.dead_letters.not_taken(number, true);
+                self.deduplication.refused(number);
+            }
             News::Held => self.dead_letters.confirms.held(number),
-            News::Nowhere => self.copy_leads_nowhere(number, context),
+            News::Nowhere => {
+                self.dead_letters.not_taken(number, false);
+                self.copy_leads_nowhere(number, context);
+            }
             News::Released => {
                 self.dead_letters.confirms.released(number);
                 self.forget_letters(context);
@@ -348,12 +413,17 @@ impl Shard {
     fn forget_letters(&mut self, context: &mut ShardContext<'_>) {
         let letters = &mut self.dead_letters;
         let upto = letters.confirms.settled_upto();
-        while let Some((_, queue, slot)) = self
+        while let Some(sent) = self
             .dead_letters
             .sent
-            .pop_front_if(|(number, ..)| *number <= upto)
+            .pop_front_if(|sent| sent.number <= upto)
         {
-            self.departed(queue, slot);
+            let mut letter = sent.letter;
+            if let Some(taken_by) = &mut letter.taken_by {
+                let targets = sent.targets.into_iter();
+                taken_by.extend(targets.filter(|target| !sent.untaken.contains(target)));
+            }
+            self.conclude_letter(sent.queue, letter, sent.is_refused);
         }
         self.passages_settled(context);
     }

@@ -18,6 +18,7 @@ mod memory;
 mod policies;
 mod taking;
 mod timers;
+mod undelivered;
 
 use std::collections::HashMap;
 
@@ -32,6 +33,7 @@ use links::{Deliveries, Links};
 use memory::Memory;
 use taking::Getting;
 use timers::Timers;
+use undelivered::Undelivered;
 
 use crate::amqp::error::ChannelError;
 use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
@@ -100,6 +102,8 @@ struct Owned {
     frozen: bool,
     /// None as long as nobody had to wait.
     callers: Option<Box<Callers>>,
+    /// None as long as all its letters are taken.
+    undelivered: Option<Box<Undelivered>>,
     /// When it stands in [`Timers`].
     due: Option<Time>,
     /// When it was last used, if nobody does. Only kept if it expires.
@@ -230,6 +234,7 @@ impl Shard {
             auto_delete: definition.auto_delete,
             frozen: false,
             callers: None,
+            undelivered: None,
             due: None,
             unused_since: self.now,
             growth: Growth::default(),
