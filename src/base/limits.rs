@@ -179,6 +179,9 @@ pub const DEATHS_MAX: usize = 256;
 /// Dead letters of one core that wait to be sent or to be confirmed by their queues, at which the queues
 /// stop giving more away: what a disk writes in a few milliseconds.
 pub const DEAD_LETTERS_MAX: usize = 4096;
+/// How soon a dead letter is tried again that not all queues have taken, where it stays until they have (RabbitMQ's
+/// `dead_letter_worker_publisher_confirm_timeout`): somebody has to make room, or declare an exchange.
+pub const LETTER_RETRY: Duration = Duration::from_secs(180);
 /// So many milliseconds before it is due a delayed message leaves its queue, to be read from the log if only that has
 /// it: time for a disk to read a gigabyte.
 pub const DELAYS_AHEAD_MS: u64 = 2000;

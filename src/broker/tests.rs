@@ -2,6 +2,7 @@
 //! which core runs next, which ring delivers, and how the bytes are cut.
 
 mod alarm;
+mod at_least_once;
 mod delays;
 mod duplicates;
 mod large;

@@ -75,6 +75,9 @@ pub struct QueueArguments {
     pub dead_letter_exchange: Option<Name>,
     /// `x-dead-letter-routing-key`.
     pub dead_letter_routing_key: Option<Name>,
+    /// `x-dead-letter-strategy` is at-least-once: a dead letter stays until those it goes to have taken it. Only where
+    /// there is a dead-letter exchange and what is too much is refused, as with RabbitMQ.
+    pub keeps_letters: bool,
     /// `x-max-priority`.
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
@@ -291,17 +294,25 @@ impl QueueArguments {
         if queue_type == QueueType::Stream {
             unsupported.push(QUEUE_TYPE);
         }
+        let overflow = match arguments.get("x-overflow") {
+            Some(Value::LongString(name)) => Overflow::from_bytes(name).unwrap_or_default(),
+            _ => Overflow::default(),
+        };
+        let dead_letter_exchange = name_of(arguments, DEAD_LETTER_EXCHANGE)?;
         Ok(Self {
             queue_type,
             message_ttl_ms: number("x-message-ttl"),
             expires_ms: number("x-expires"),
             max_length: number("x-max-length"),
             max_length_bytes: number("x-max-length-bytes"),
-            overflow: match arguments.get("x-overflow") {
-                Some(Value::LongString(name)) => Overflow::from_bytes(name).unwrap_or_default(),
-                _ => Overflow::default(),
-            },
-            dead_letter_exchange: name_of(arguments, DEAD_LETTER_EXCHANGE)?,
+            overflow,
+            keeps_letters: overflow == Overflow::RejectPublish
+                && dead_letter_exchange.is_some()
+                && is(
+                    "x-dead-letter-strategy",
+                    Value::LongString(b"at-least-once"),
+                ),
+            dead_letter_exchange,
             dead_letter_routing_key: name_of(arguments, "x-dead-letter-routing-key")?,
             max_priority: number("x-max-priority").and_then(|number| u8::try_from(number).ok()),
             single_active_consumer: is("x-single-active-consumer", Value::Bool(true)),

@@ -32,10 +32,11 @@ pub(super) struct DeadLetters {
     is_reading: bool,
     /// The first of them isn't durable yet, so it can't be read.
     awaits_commit: bool,
-    /// Sent and not yet settled: number, queue and slot.
-    sent: VecDeque<(u64, QueueId, u32)>,
-    /// The same of letters that a queue here has refused and dead-lettered in its turn, and the core that keeps them
-    /// until then under a number of its own. It may be this one, so that what is in front of them waits for them.
+    /// Sent and not yet settled.
+    sent: VecDeque<Sent>,
+    /// The same of letters that a queue here has refused and dead-lettered in its turn: by number, and the core that
+    /// keeps them until then under a number of its own. It may be this one, so that what is in front of them waits for
+    /// them.
     passed_on: BTreeMap<u64, (Publisher, u64)>,
     confirms: Confirms,
     /// Queues that have more to let go than there is room for.
@@ -45,6 +46,21 @@ pub(super) struct DeadLetters {
     scratch: RouteScratch,
     targets: Vec<QueueId>,
     addressees: Addressees,
+}
+
+/// A letter that isn't where it was sent, or not known to be.
+struct Sent {
+    /// Its number; the last of them if each target has one.
+    number: u64,
+    queue: QueueId,
+    /// Without its message.
+    letter: Letter,
+    /// Where each number leads, if it matters who takes the letter.
+    targets: Vec<QueueId>,
+    /// Those of them that haven't taken it.
+    untaken: Vec<QueueId>,
+    /// Some of these would have had to.
+    is_refused: bool,
 }
 
 impl DeadLetters {
@@ -60,7 +76,7 @@ impl DeadLetters {
 
     /// One more is to be sent.
     pub(super) fn push(&mut self, queue: QueueId, letter: Letter) {
-        if !self.is_closed || letter.slot.is_none() {
+        if !self.is_closed || !letter.lsn.is_some() {
             self.waiting.push_back((queue, letter));
         }
     }
@@ -133,6 +149,41 @@ impl DeadLetters {
         number
     }
 
+    /// As [`DeadLetters::forward`], and confirmed by each queue alone: the last number, and whose they are.
+    fn forward_apart(
+        &mut self,
+        taken_by: &[QueueId],
+        message: &MessageRef<'_>,
+        context: &mut ShardContext<'_>,
+    ) -> Option<(u64, Vec<QueueId>)> {
+        let mut last = None;
+        let mut targets = std::mem::take(&mut self.targets);
+        targets.retain(|target| {
+            self.address_to(*target);
+            let number = match taken_by.contains(target) {
+                true => None,
+                false => self.forward(message, true, context),
+            };
+            last = number.or(last);
+            number.is_some()
+        });
+        Some((last?, targets))
+    }
+
+    /// The copy with this number isn't taken where it was sent, and was refused there or led no further.
+    fn not_taken(&mut self, number: u64, is_refused: bool) {
+        let index = self.sent.partition_point(|sent| sent.number < number);
+        let Some(sent) = self.sent.get_mut(index) else {
+            return;
+        };
+        // Others have the numbers between those of letters.
+        let from_end = (sent.number - number) as usize;
+        if let Some(target) = sent.targets.iter().rev().nth(from_end) {
+            sent.untaken.push(*target);
+            sent.is_refused |= is_refused;
+        }
+    }
+
     /// Whether letters can be sent at once.
     pub(super) fn can_send(&self) -> bool {
         !self.waiting.is_empty()
@@ -158,7 +209,7 @@ impl Shard {
     pub fn close_letters(&mut self) {
         let letters = &mut self.dead_letters;
         letters.is_closed = true;
-        letters.waiting.retain(|(_, letter)| letter.slot.is_none());
+        letters.waiting.retain(|(_, letter)| !letter.lsn.is_some());
     }
 
     /// Takes up what a queue has let fall.
@@ -189,7 +240,7 @@ impl Shard {
                 break;
             };
             if letter.message.is_some() {
-                self.send_letter(queue, &letter, context);
+                self.send_letter(queue, letter, context);
             } else if let Some(letter) = self.read_letter(queue, letter) {
                 self.dead_letters.waiting.push_front((queue, letter));
             }
@@ -211,7 +262,7 @@ impl Shard {
             Located::Here(_) => letters.is_reading = true,
             Located::NotYet => letters.awaits_commit = true,
             Located::Nowhere => {
-                self.departed(queue, letter.slot?);
+                self.forget_letter(queue, &letter);
                 return None;
             }
         }
@@ -271,19 +322,22 @@ impl Shard {
             "a message that should be dead-lettered can't be read from the log: it is lost"
                 .to_owned()
         });
-        if let Some(slot) = letter.slot {
-            self.departed(queue, slot);
-        }
+        self.forget_letter(queue, &letter);
     }
 
-    fn send_letter(&mut self, queue: QueueId, letter: &Letter, context: &mut ShardContext<'_>) {
-        let number = self.post(queue, letter, letter.slot.is_some(), context);
-        match (number, letter.slot) {
-            (Some(number), Some(slot)) => {
-                self.dead_letters.sent.push_back((number, queue, slot));
-            }
-            (None, Some(slot)) => self.departed(queue, slot),
-            (_, None) => {}
+    fn send_letter(&mut self, queue: QueueId, mut letter: Letter, context: &mut ShardContext<'_>) {
+        let posted = self.post(queue, &letter, letter.slot.is_some(), context);
+        letter.message = None;
+        match posted {
+            Some((number, targets)) => self.dead_letters.sent.push_back(Sent {
+                number,
+                queue,
+                letter,
+                targets,
+                untaken: Vec::new(),
+                is_refused: false,
+            }),
+            None => self.conclude_letter(queue, letter, false),
         }
     }
 
@@ -300,7 +354,7 @@ impl Shard {
         for fallen in owned.queue.take_fallen() {
             match fallen {
                 Fallen::Letter(letter) if letter.slot.is_none() => {
-                    if let Some(next) = self.post(queue, &letter, true, context) {
+                    if let Some((next, _)) = self.post(queue, &letter, true, context) {
                         tell(keeper, News::Held, context.outbox);
                         self.dead_letters.passed_on.insert(next, keeper);
                     }
@@ -310,15 +364,15 @@ impl Shard {
         }
     }
 
-    /// Routes a letter and writes it for each core with a queue of it. Its number; none if nobody is to
-    /// confirm it.
+    /// Routes a letter and writes it for each core with a queue of it. Its number, and where its numbers lead if
+    /// it has one for each target; none if nobody is to confirm it.
     fn post(
         &mut self,
         queue: QueueId,
         letter: &Letter,
         is_confirmed: bool,
         context: &mut ShardContext<'_>,
-    ) -> Option<u64> {
+    ) -> Option<(u64, Vec<QueueId>)> {
         let topology = context.topology;
         let definition = topology.queue(queue)?;
         let message = letter.message.as_ref()?.as_ref();
@@ -359,7 +413,13 @@ impl Shard {
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
-        letters.forward(&message, is_confirmed, context)
+        match &letter.taken_by {
+            Some(taken_by) => letters.forward_apart(taken_by, &message, context),
+            None => {
+                let number = letters.forward(&message, is_confirmed, context)?;
+                Some((number, Vec::new()))
+            }
+        }
     }
 
     /// A core has taken letters over: they are forgotten here.
@@ -376,9 +436,15 @@ impl Shard {
     /// What a core says of one copy alone, of a dead letter or of what passes.
     pub(super) fn letter_news(&mut self, number: u64, news: News, context: &mut ShardContext<'_>) {
         match news {
-            News::Refused => self.deduplication.refused(number),
+            News::Refused => {
+                self.dead_letters.not_taken(number, true);
+                self.deduplication.refused(number);
+            }
             News::Held => self.dead_letters.confirms.held(number),
-            News::Nowhere => self.copy_leads_nowhere(number, context),
+            News::Nowhere => {
+                self.dead_letters.not_taken(number, false);
+                self.copy_leads_nowhere(number, context);
+            }
             News::Released => {
                 self.dead_letters.confirms.released(number);
                 self.forget_letters(context);
@@ -397,12 +463,17 @@ impl Shard {
             }
             !is_there
         });
-        while let Some((_, queue, slot)) = self
+        while let Some(sent) = self
             .dead_letters
             .sent
-            .pop_front_if(|(number, ..)| *number <= upto)
+            .pop_front_if(|sent| sent.number <= upto)
         {
-            self.departed(queue, slot);
+            let mut letter = sent.letter;
+            if let Some(taken_by) = &mut letter.taken_by {
+                let targets = sent.targets.into_iter();
+                taken_by.extend(targets.filter(|target| !sent.untaken.contains(target)));
+            }
+            self.conclude_letter(sent.queue, letter, sent.is_refused);
         }
         self.passages_settled(context);
     }

@@ -18,6 +18,7 @@ mod memory;
 mod policies;
 mod taking;
 mod timers;
+mod undelivered;
 
 use std::collections::HashMap;
 
@@ -27,11 +28,12 @@ use dead_letters::DeadLetters;
 use deduplication::Deduplication;
 use growth::Growth;
 use journal::{Journal, LogQueue, Target, Waiter};
-use leaving::{Delete, Waiting};
+use leaving::Delete;
 use links::{Deliveries, Links};
 use memory::Memory;
-use taking::Getting;
+use taking::{Callers, Getting};
 use timers::Timers;
+use undelivered::Undelivered;
 
 use crate::amqp::error::ChannelError;
 use crate::base::{Lsn, Name, QueueId, SessionId, Time, WallClock, limits};
@@ -100,20 +102,13 @@ struct Owned {
     frozen: bool,
     /// None as long as nobody had to wait.
     callers: Option<Box<Callers>>,
+    /// None as long as all its letters are taken.
+    undelivered: Option<Box<Undelivered>>,
     /// When it stands in [`Timers`].
     due: Option<Time>,
     /// When it was last used, if nobody does. Only kept if it expires.
     unused_since: Time,
     growth: Growth,
-}
-
-/// Whoever waits for a queue's answer.
-#[derive(Default)]
-struct Callers {
-    /// What waits while it is frozen.
-    waiting: Vec<Waiting>,
-    /// `basic.get`s that wait for messages from the log.
-    getting: Vec<Getting>,
 }
 
 /// A hundred thousand queues take a kilobyte each, with their names and definitions; the allocator's next
@@ -230,6 +225,7 @@ impl Shard {
             auto_delete: definition.auto_delete,
             frozen: false,
             callers: None,
+            undelivered: None,
             due: None,
             unused_since: self.now,
             growth: Growth::default(),

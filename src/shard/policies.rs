@@ -43,6 +43,10 @@ impl Shard {
         let is_changed = owned.queue.set_rules(arguments);
         if is_changed {
             owned.unused_since = self.now;
+            // They may find their way by the new rules, or need none any more.
+            if let Some(undelivered) = &mut owned.undelivered {
+                undelivered.hasten(self.now);
+            }
         }
         is_changed
     }

@@ -15,6 +15,15 @@ pub(super) struct Getting {
     pub(super) no_ack: bool,
 }
 
+/// Whoever waits for a queue's answer.
+#[derive(Default)]
+pub(super) struct Callers {
+    /// What waits while it is frozen.
+    pub(super) waiting: Vec<Waiting>,
+    /// `basic.get`s that wait for messages from the log.
+    pub(super) getting: Vec<Getting>,
+}
+
 impl Shard {
     pub(super) fn consume(&mut self, consume: &Consume, context: &mut ShardContext<'_>) {
         let (session, channel, id) = (consume.session, consume.channel, consume.queue);

@@ -81,6 +81,7 @@ impl Shard {
             };
             self.gather(id);
             self.look_after_at_ms(id, next);
+            self.retry_letters(id);
         }
         self.expire_queue(id, now, context);
     }

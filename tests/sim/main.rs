@@ -11,8 +11,8 @@
 //!   trace     what happened, hashed and counted
 //! ```
 //!
-//! `SEED=42 cargo test --test sim` replays one seed, `SIM_WITHOUT=moves,rules,definitions,rests,pages,delays,repeats,refusals`
-//! without those [`Extras`].
+//! `SEED=42 cargo test --test sim` replays one seed,
+//! `SIM_WITHOUT=moves,rules,definitions,rests,pages,delays,repeats,refusals` without those [`Extras`].
 //! `SIM_CRASHES=20000` says how many disks are to be recovered and checked.
 
 mod act;

@@ -12,7 +12,7 @@ use crate::model::policy::PolicyKind;
 
 /// Has every core carry the change out, as if the catalog had sent it. It takes the number of the last
 /// change that the cores have reported, so that the catalog sees nothing new.
-fn carry_out(world: &mut World, number: u64, change: &Change) {
+pub(super) fn carry_out(world: &mut World, number: u64, change: &Change) {
     let change = NumberedChange::Change {
         number,
         change: change.clone(),
@@ -35,7 +35,7 @@ fn carry_out(world: &mut World, number: u64, change: &Change) {
     world.run();
 }
 
-fn set(name: &str, definition: Json) -> Change {
+pub(super) fn set(name: &str, definition: Json) -> Change {
     set_for("queues", name, definition)
 }
 
@@ -52,7 +52,7 @@ fn set_for(apply_to: &str, name: &str, definition: Json) -> Change {
     Change::SetPolicy { kind, policy }
 }
 
-fn clear(name: &str) -> Change {
+pub(super) fn clear(name: &str) -> Change {
     Change::ClearPolicy {
         kind: PolicyKind::User,
         vhost: "/".into(),

@@ -4,7 +4,7 @@
 use super::lane::{Entry, NEVER, Removed};
 use super::unsettled::{Away, Out, UnsettledEntry};
 use super::{Gone, Incoming, Overflow, Queue};
-use crate::base::{Lsn, StoredMessage};
+use crate::base::{Lsn, QueueId, StoredMessage};
 
 /// A message that the queue has let go.
 pub enum Fallen {
@@ -28,6 +28,8 @@ pub struct Letter {
     pub due_ms: u64,
     /// None if only the log has it.
     pub message: Option<StoredMessage>,
+    /// The queues that have it, if it is to stay here until all have that it goes to; none if it is only tried.
+    pub taken_by: Option<Vec<QueueId>>,
 }
 
 /// Why a message is dead-lettered (<https://www.rabbitmq.com/docs/dlx>).
@@ -101,13 +103,13 @@ impl Queue {
     }
 
     /// Whether the queue is full, and such that it takes no more then. A message that it might deliver at
-    /// once is refused as well, as by RabbitMQ.
+    /// once is refused as well, and letters that nobody has taken yet count, as with RabbitMQ.
     pub(super) fn refuses(&mut self, incoming: &mut Incoming<'_>) -> bool {
         let Some(rules) = self.rules() else {
             return false;
         };
         if rules.overflow == Overflow::DropHead
-            || !self.is_over(1, incoming.message.body_len() as u64)
+            || !self.is_over(1 + self.letters_kept, incoming.message.body_len() as u64)
         {
             return false;
         }
@@ -119,6 +121,7 @@ impl Queue {
                 lsn: Lsn::NONE,
                 due_ms: 0,
                 message: Some(incoming.stored()),
+                taken_by: None,
             }));
         }
         true
@@ -154,6 +157,17 @@ impl Queue {
         !self.is_too_long()
     }
 
+    /// The message of a letter that is kept, unless the log has it.
+    pub fn letter_message(&self, letter: &Letter) -> Option<StoredMessage> {
+        self.unsettled.message(letter.slot?).cloned()
+    }
+
+    /// A letter is safe elsewhere, or lost.
+    pub fn forget_letter(&mut self, letter: &Letter) -> Option<Gone> {
+        self.letters_kept -= u64::from(letter.taken_by.is_some());
+        self.settle(letter.slot?)
+    }
+
     fn fall_removed(&mut self, removed: Removed, reason: Reason) {
         match removed {
             Removed::Entry(entry) => self.fall(entry, reason),
@@ -181,16 +195,21 @@ impl Queue {
         self.forget_key(position);
         let rules = self.rules.as_deref();
         let has_exchange = rules.is_some_and(|rules| rules.dead_letter_exchange.is_some());
+        let keeps = rules.is_some_and(|rules| rules.keeps_letters);
         let reason = if self.delays { Reason::Delayed } else { reason };
         self.fallen.push(if has_exchange || self.delays {
-            let slot = lsn.is_some().then(|| {
+            self.letters_kept += u64::from(keeps);
+            let slot = (lsn.is_some() || keeps).then(|| {
                 self.unsettled.insert(UnsettledEntry {
                     position,
                     lsn,
                     expires: NEVER,
                     returns,
                     consumer: None,
-                    message: Out::Logged(Away::Fallen { redelivered }),
+                    message: match &message {
+                        Some(message) if !lsn.is_some() => Out::Here(message.clone()),
+                        _ => Out::Logged(Away::Fallen { redelivered }),
+                    },
                 })
             });
             Fallen::Letter(Letter {
@@ -200,6 +219,7 @@ impl Queue {
                 lsn,
                 due_ms: if self.delays { expires } else { 0 },
                 message,
+                taken_by: keeps.then(Vec::new),
             })
         } else {
             Fallen::Gone(Gone { position, lsn })

@@ -86,6 +86,8 @@ pub struct Queue {
     /// None if it takes any message.
     duplicates: Option<Box<Duplicates>>,
     fallen: Vec<Fallen>,
+    /// Letters that stay here until others have taken them, and aren't forgotten yet.
+    letters_kept: u64,
 }
 
 impl Queue {

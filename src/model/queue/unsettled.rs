@@ -25,7 +25,7 @@ pub(super) struct UnsettledEntry {
 
 /// The message of a delivery that is out.
 pub(super) enum Out {
-    /// In memory.
+    /// In memory. If nobody holds it and the log doesn't have it, it may have fallen, as below.
     Here(StoredMessage),
     /// In the log only.
     Logged(Away),
@@ -104,6 +104,14 @@ impl Unsettled {
             )
         });
         fallen.map(|entry| (entry.position, entry.returns))
+    }
+
+    /// The message of one, if it is in memory.
+    pub(super) fn message(&self, slot: u32) -> Option<&StoredMessage> {
+        match &self.entries.get(slot as usize)?.message {
+            Out::Here(message) => Some(message),
+            Out::Logged(_) => None,
+        }
     }
 
     /// The position of each.

@@ -31,8 +31,8 @@ impl Oracle {
         Some((room, self.queues[room].rules.dead_letters?.0))
     }
 
-    /// Where a message goes at first, and whether surely: a full queue may refuse it. One with a delay waits if it leads
-    /// anywhere.
+    /// Where a message goes at first, and whether surely: a full queue may refuse it. One with a delay waits if it
+    /// leads anywhere.
     pub(super) fn ways(&self, message: u64, exchange: usize, key: usize) -> Vec<(usize, bool)> {
         let routes = self.routes(exchange, key);
         let delay_ms = self.messages[message as usize].stamp.delay_ms;
