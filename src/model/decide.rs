@@ -20,7 +20,7 @@ use crate::model::exchange;
 use crate::model::exchange::delayed::DELAYED_TYPE;
 use crate::model::exchange::own_queue;
 use crate::model::name_rules::{
-    DIRECT_REPLY_TO, check_length, check_not_reserved, is_reserved, strip_cr_lf,
+    DIRECT_REPLY_TO, check_length, check_not_reserved, is_reply_address, is_reserved, strip_cr_lf,
 };
 use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 
@@ -676,12 +676,12 @@ fn unbind(
     Ok(done(changes))
 }
 
-/// The queue of that name, for `queue.declare` with passive and for all that needs a queue that exists
-/// and isn't another session's own (consume, get, purge, delete). Any core's copy can answer.
+/// The queue of that name, for all that needs a queue that exists and isn't another session's own (consume,
+/// get, purge, delete). Any core's copy can answer.
 ///
 /// # Errors
 /// `NoQueue` (404), `LockedQueue` (405).
-pub fn check_passive_queue(
+pub fn check_usable_queue(
     topology: &Topology,
     vhost: VhostId,
     name: &Name,
@@ -690,6 +690,24 @@ pub fn check_passive_queue(
     let id = find_queue(topology, vhost, &strip_cr_lf(name))?;
     check_access(topology, id, session)?;
     Ok(id)
+}
+
+/// The queue of that name, for `queue.declare` with passive. Where direct replies go may be asked for as well:
+/// so responders find out whether anybody still waits.
+///
+/// # Errors
+/// As [`check_usable_queue`].
+pub fn check_passive_queue(
+    topology: &Topology,
+    vhost: VhostId,
+    name: &Name,
+    session: SessionId,
+) -> Result<QueueId, ChannelError> {
+    let stripped = strip_cr_lf(name);
+    match topology.queue_by_name(vhost, stripped.as_str()) {
+        Some(id) if is_reply_address(&stripped) => Ok(id),
+        _ => check_usable_queue(topology, vhost, &stripped, session),
+    }
 }
 
 /// The exchange of that name, for `exchange.declare` with passive.
@@ -706,9 +724,11 @@ pub fn check_passive_exchange(
     find_exchange(topology, vhost, &name)
 }
 
+/// The addresses of direct replies are no queues, as with RabbitMQ.
 fn find_queue(topology: &Topology, vhost: VhostId, name: &Name) -> Result<QueueId, ChannelError> {
     topology
         .queue_by_name(vhost, name.as_str())
+        .filter(|_| !is_reply_address(name))
         .ok_or_else(|| ChannelError::NoQueue {
             queue: name.clone(),
             vhost: topology.vhost_name(vhost).clone(),
