@@ -13,6 +13,7 @@ use crate::base::{CoreId, ExchangeId, Name, QueueId, SessionId, VhostId};
 use crate::model::arguments::{
     ALTERNATE_EXCHANGE, Arguments, ExchangeArguments, QueueArguments, QueueType,
 };
+use crate::model::default_queue_type;
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
@@ -293,13 +294,15 @@ fn declare_queue(
         check_length("queue", &stripped)?;
         stripped
     };
+    let durable = *durable && !*exclusive;
+    let default_type = topology.default_queue_type(*vhost);
     let definition = QueueDefinition {
         vhost: *vhost,
         name: name.clone(),
-        durable: *durable && !*exclusive,
+        durable,
         exclusive: exclusive.then_some(*session),
         auto_delete: *auto_delete,
-        arguments: arguments.clone(),
+        arguments: default_queue_type::applied(default_type, arguments, durable && !*auto_delete),
         owner: *owner,
         incarnation: 0,
     };
@@ -1169,6 +1172,44 @@ mod tests {
         for (request, text) in cases {
             assert_eq!(catalog.refused(&request), (406, text.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_queue_without_a_type_is_of_the_default_one_and_refused_as_if_it_had_said_so() {
+        let mut catalog = Catalog::new();
+        catalog.done(&with!(classic("before"), DeclareQueue { durable: true }));
+        catalog
+            .topology
+            .set_default_queue_type(Some(QueueType::Quorum));
+        let typed = canonical(TableWriter::new().long_string("x-queue-type", "quorum"));
+        let plain = with!(classic("q"), DeclareQueue { durable: true });
+        let said = with!(
+            plain.clone(),
+            DeclareQueue {
+                arguments: typed.clone()
+            }
+        );
+        let (id, _) = catalog.declared(&plain);
+        let arguments = &catalog.topology.queue(id).expect("alive").arguments;
+        assert_eq!(arguments, &typed);
+        catalog.done(&said);
+        catalog.done(&plain);
+        let priorities = canonical(TableWriter::new().long("x-max-priority", 5));
+        let refused = [
+            with!(classic("before"), DeclareQueue { durable: true }),
+            with!(classic(""), DeclareQueue { durable: true }),
+            with!(
+                plain,
+                DeclareQueue {
+                    name: Name::from("p"),
+                    arguments: priorities
+                }
+            ),
+        ];
+        for request in refused {
+            assert_eq!(catalog.refused(&request).0, 406, "{request:?}");
+        }
+        catalog.done(&classic("passing"));
     }
 
     #[test]
