@@ -37,6 +37,8 @@ pub struct Settings {
     pub spreads_queues: bool,
     /// Every vhost by name; `/` is always there.
     pub vhosts: Vec<Name>,
+    /// What queues are that are declared without a type, where their vhost says nothing: RabbitMQ's name for it.
+    pub default_queue_type: Option<String>,
     /// Limits of vhosts that have none of their own; the first that matches counts.
     pub default_limits: Vec<DefaultLimits>,
     /// Who may log in, besides the users that are stored.
@@ -59,6 +61,7 @@ impl Default for Settings {
             move_messages: limits::MOVE_MESSAGES_MIN,
             spreads_queues: true,
             vhosts: vec![Name::from("/")],
+            default_queue_type: None,
             default_limits: Vec::new(),
             users: vec![User {
                 name: Name::from("guest"),

@@ -12,7 +12,7 @@ use super::catalog::Catalog;
 use super::definition_log::{DefinitionLog, RecoveredDefinitions};
 use crate::base::{CoreId, Notices, Settings, Time};
 use crate::log::{DiskRequest, FileNumber, Image, LogName, Placed, ReadId, RecoveryError};
-use crate::model::{Access, Definitions, Topology};
+use crate::model::{Access, Definitions, Topology, default_queue_type};
 use crate::shard::{Recovered, Shard, ShardContext};
 
 /// What a core begins with.
@@ -46,8 +46,11 @@ impl<'a> Stored<'a> {
     ) -> (Topology, Shard, Option<Catalog>) {
         let (access, without_effect) = Access::new(settings, self.definitions.administration());
         let access = Arc::new(access);
+        let default_type = settings.default_queue_type.as_deref();
+        let default_type = default_type.and_then(default_queue_type::parse);
         let restored = || {
             let mut topology = Topology::new(&settings.vhosts, seed);
+            topology.set_default_queue_type(default_type);
             let left_out = self.definitions.restore(&mut topology);
             topology.grant(Arc::clone(&access));
             (topology, left_out)

@@ -32,7 +32,7 @@ const MEMORY_FRACTION_MAX: f64 = 1.0;
 const DISK_FRACTION_MAX: f64 = 100.0;
 
 /// RabbitMQ's keys that do nothing here; one that ends in `.` or `_` stands for all that begin so.
-const WITHOUT_EFFECT: [&str; 76] = [
+const WITHOUT_EFFECT: [&str; 75] = [
     "amqp1_0.",
     "anonymous_login_",
     "auth_backends.",
@@ -58,7 +58,6 @@ const WITHOUT_EFFECT: [&str; 76] = [
     "consumer_max_per_channel",
     "credential_validator.",
     "default_policies.",
-    "default_queue_type",
     "default_worker_pool_size",
     "definitions.",
     "delegate_count",
@@ -133,6 +132,7 @@ pub(super) struct File {
     channel_max: Option<u16>,
     message_bytes_max: Option<u64>,
     vhosts: BTreeMap<String, String>,
+    default_queue_type: Option<String>,
     default_limits: default_limits::Vhosts,
     warnings: Vec<String>,
 }
@@ -288,6 +288,9 @@ impl File {
             ["vhosts", name] => {
                 self.vhosts.insert(name.to_owned(), short(value)?);
             }
+            ["default_queue_type"] => {
+                self.default_queue_type = Some(queue_type(value)?);
+            }
             ["default_limits", "vhosts", id, key] => self.default_limits.set(id, key, value)?,
             ["tcp_listen_options", "backlog"] => {
                 self.backlog = Some(value::number(value, 1..=65_535, "connections")? as u32);
@@ -358,11 +361,23 @@ impl File {
             move_messages: default.move_messages,
             spreads_queues: default.spreads_queues,
             vhosts,
+            default_queue_type: self.default_queue_type,
             default_limits: self.default_limits.limits()?,
             users,
             loopback_users: self.users.loopback_users(),
         };
         Ok((settings, self.warnings))
+    }
+}
+
+/// By its name, or as RabbitMQ's module is called.
+fn queue_type(value: &str) -> Result<String, &'static str> {
+    let module = value
+        .strip_prefix("rabbit_")
+        .and_then(|rest| rest.strip_suffix("_queue"));
+    match module.unwrap_or(value) {
+        name @ ("classic" | "quorum" | "stream") => Ok(name.to_owned()),
+        _ => Err("expected classic, quorum or stream"),
     }
 }
 
@@ -517,11 +532,24 @@ mod tests {
     }
 
     #[test]
+    fn a_default_queue_type_is_one_of_three() {
+        for value in ["quorum", "rabbit_quorum_queue"] {
+            let (settings, warnings) = settings(&format!("default_queue_type = {value}\n"));
+            assert_eq!(settings.default_queue_type.as_deref(), Some("quorum"));
+            assert!(warnings.is_empty(), "{warnings:?}");
+        }
+        assert_eq!(
+            mistake("default_queue_type = odd\n"),
+            "f line 1: default_queue_type: expected classic, quorum or stream, not 'odd'"
+        );
+    }
+
+    #[test]
     fn a_known_key_without_effect_is_named_in_a_warning() {
         let (_, warnings) = settings(
             "vm_memory_high_watermark_paging_ratio = 0.5\ncluster_name = rabbit\nmanagement.tcp.port = 15672\n\
              log.file.level = info\nlisteners.ssl.default = 5671\ntcp_listen_options.keepalive = true\n\
-             default_queue_type = quorum\n",
+             queue_leader_locator = balanced\n",
         );
         assert_eq!(
             warnings,
@@ -532,7 +560,7 @@ mod tests {
                 "f line 4: log.file.level has no effect here",
                 "f line 5: listeners.ssl.default has no effect here",
                 "f line 6: tcp_listen_options.keepalive has no effect here",
-                "f line 7: default_queue_type has no effect here",
+                "f line 7: queue_leader_locator has no effect here",
             ]
         );
     }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::base::Name;
+use crate::model::arguments::QueueType;
+use crate::model::default_queue_type;
 use crate::model::policy::PolicyKind;
 
 /// A thing that an administrator defined.
@@ -263,6 +265,12 @@ impl Administration {
     /// By name.
     pub fn vhosts(&self) -> impl Iterator<Item = &Vhost> {
         self.vhosts.values()
+    }
+
+    /// What queues of a vhost are that are declared without a type, if the vhost is defined and says it.
+    pub fn default_queue_type(&self, vhost: &Name) -> Option<QueueType> {
+        let name = self.vhosts.get(vhost)?.default_queue_type.as_deref()?;
+        default_queue_type::parse(name)
     }
 
     /// By name.

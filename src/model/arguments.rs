@@ -112,7 +112,7 @@ impl QueueType {
         }
     }
 
-    fn from_bytes(name: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(name: &[u8]) -> Option<Self> {
         [Self::Classic, Self::Quorum, Self::Stream]
             .into_iter()
             .find(|known| known.name().as_bytes() == name)
@@ -245,7 +245,8 @@ const KNOWN: [Known; 28] = [
 pub const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 /// The argument that has a queue take no message twice, and the policies' key.
 pub const DEDUPLICATES: &str = "x-message-deduplication";
-const QUEUE_TYPE: &str = "x-queue-type";
+/// The argument that says what a queue is made of.
+pub const QUEUE_TYPE: &str = "x-queue-type";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
 impl QueueArguments {

@@ -13,6 +13,7 @@ use crate::base::{CoreId, ExchangeId, Name, QueueId, SessionId, VhostId};
 use crate::model::arguments::{
     ALTERNATE_EXCHANGE, Arguments, ExchangeArguments, QueueArguments, QueueType,
 };
+use crate::model::default_queue_type;
 use crate::model::definition::{
     Binding, Change, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
@@ -20,7 +21,7 @@ use crate::model::exchange;
 use crate::model::exchange::delayed::DELAYED_TYPE;
 use crate::model::exchange::own_queue;
 use crate::model::name_rules::{
-    DIRECT_REPLY_TO, check_length, check_not_reserved, is_reserved, strip_cr_lf,
+    DIRECT_REPLY_TO, check_length, check_not_reserved, is_reply_address, is_reserved, strip_cr_lf,
 };
 use crate::model::topology::{DEFAULT_EXCHANGE, Topology};
 
@@ -293,13 +294,15 @@ fn declare_queue(
         check_length("queue", &stripped)?;
         stripped
     };
+    let durable = *durable && !*exclusive;
+    let default_type = topology.default_queue_type(*vhost);
     let definition = QueueDefinition {
         vhost: *vhost,
         name: name.clone(),
-        durable: *durable && !*exclusive,
+        durable,
         exclusive: exclusive.then_some(*session),
         auto_delete: *auto_delete,
-        arguments: arguments.clone(),
+        arguments: default_queue_type::applied(default_type, arguments, durable && !*auto_delete),
         owner: *owner,
         incarnation: 0,
     };
@@ -676,12 +679,12 @@ fn unbind(
     Ok(done(changes))
 }
 
-/// The queue of that name, for `queue.declare` with passive and for all that needs a queue that exists
-/// and isn't another session's own (consume, get, purge, delete). Any core's copy can answer.
+/// The queue of that name, for all that needs a queue that exists and isn't another session's own (consume,
+/// get, purge, delete). Any core's copy can answer.
 ///
 /// # Errors
 /// `NoQueue` (404), `LockedQueue` (405).
-pub fn check_passive_queue(
+pub fn check_usable_queue(
     topology: &Topology,
     vhost: VhostId,
     name: &Name,
@@ -690,6 +693,24 @@ pub fn check_passive_queue(
     let id = find_queue(topology, vhost, &strip_cr_lf(name))?;
     check_access(topology, id, session)?;
     Ok(id)
+}
+
+/// The queue of that name, for `queue.declare` with passive. Where direct replies go may be asked for as well:
+/// so responders find out whether anybody still waits.
+///
+/// # Errors
+/// As [`check_usable_queue`].
+pub fn check_passive_queue(
+    topology: &Topology,
+    vhost: VhostId,
+    name: &Name,
+    session: SessionId,
+) -> Result<QueueId, ChannelError> {
+    let stripped = strip_cr_lf(name);
+    match topology.queue_by_name(vhost, stripped.as_str()) {
+        Some(id) if is_reply_address(&stripped) => Ok(id),
+        _ => check_usable_queue(topology, vhost, &stripped, session),
+    }
 }
 
 /// The exchange of that name, for `exchange.declare` with passive.
@@ -706,9 +727,11 @@ pub fn check_passive_exchange(
     find_exchange(topology, vhost, &name)
 }
 
+/// The addresses of direct replies are no queues, as with RabbitMQ.
 fn find_queue(topology: &Topology, vhost: VhostId, name: &Name) -> Result<QueueId, ChannelError> {
     topology
         .queue_by_name(vhost, name.as_str())
+        .filter(|_| !is_reply_address(name))
         .ok_or_else(|| ChannelError::NoQueue {
             queue: name.clone(),
             vhost: topology.vhost_name(vhost).clone(),
@@ -1149,6 +1172,44 @@ mod tests {
         for (request, text) in cases {
             assert_eq!(catalog.refused(&request), (406, text.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_queue_without_a_type_is_of_the_default_one_and_refused_as_if_it_had_said_so() {
+        let mut catalog = Catalog::new();
+        catalog.done(&with!(classic("before"), DeclareQueue { durable: true }));
+        catalog
+            .topology
+            .set_default_queue_type(Some(QueueType::Quorum));
+        let typed = canonical(TableWriter::new().long_string("x-queue-type", "quorum"));
+        let plain = with!(classic("q"), DeclareQueue { durable: true });
+        let said = with!(
+            plain.clone(),
+            DeclareQueue {
+                arguments: typed.clone()
+            }
+        );
+        let (id, _) = catalog.declared(&plain);
+        let arguments = &catalog.topology.queue(id).expect("alive").arguments;
+        assert_eq!(arguments, &typed);
+        catalog.done(&said);
+        catalog.done(&plain);
+        let priorities = canonical(TableWriter::new().long("x-max-priority", 5));
+        let refused = [
+            with!(classic("before"), DeclareQueue { durable: true }),
+            with!(classic(""), DeclareQueue { durable: true }),
+            with!(
+                plain,
+                DeclareQueue {
+                    name: Name::from("p"),
+                    arguments: priorities
+                }
+            ),
+        ];
+        for request in refused {
+            assert_eq!(catalog.refused(&request).0, 406, "{request:?}");
+        }
+        catalog.done(&classic("passing"));
     }
 
     #[test]

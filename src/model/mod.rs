@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod dead_letter;
 pub mod decide;
 pub mod deduplication;
+pub mod default_queue_type;
 pub mod definition;
 pub mod definition_record;
 pub mod definitions;

@@ -13,6 +13,12 @@ const RESERVED: &str = "amq.";
 /// (<https://www.rabbitmq.com/docs/direct-reply-to>). The queues that they go to have names that begin so.
 pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// Whether a queue of that name takes the replies to some channel's requests. For clients it is no queue, but an
+/// address: whoever knows it may publish to it and ask whether it is there, and that is all.
+pub fn is_reply_address(queue: &Name) -> bool {
+    queue.as_str().starts_with(DIRECT_REPLY_TO)
+}
+
 /// The name without carriage returns and line feeds, which RabbitMQ takes out before anything else.
 pub fn strip_cr_lf(name: &Name) -> Name {
     if name.as_bytes().iter().any(|byte| is_cr_lf(*byte as char)) {

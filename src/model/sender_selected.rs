@@ -35,9 +35,19 @@ pub fn append_keys<'a>(headers: Table<'a>, keys: &mut Vec<&'a [u8]>) -> Result<(
     Ok(())
 }
 
+/// The keys of CC and of BCC, in their order; none of what is no array. What has been published has BCC only
+/// while it waits in a delayed exchange.
+pub fn copies(headers: Table<'_>) -> impl Iterator<Item = &[u8]> {
+    carbon_copies(headers).chain(keys_in(headers, BCC))
+}
+
 /// The keys of CC; none if it is no array.
 pub fn carbon_copies(headers: Table<'_>) -> impl Iterator<Item = &[u8]> {
-    let array = match headers.get(CC) {
+    keys_in(headers, CC)
+}
+
+fn keys_in<'a>(headers: Table<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let array = match headers.get(name) {
         Some(Value::Array(array)) => array,
         _ => Array::default(),
     };

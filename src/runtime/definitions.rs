@@ -72,6 +72,7 @@ pub(super) fn load(
     let context = ImportContext {
         vhosts: &settings.vhosts,
         default_limits: &settings.default_limits,
+        default_queue_type: settings.default_queue_type.as_deref(),
         users: &users,
         cores,
         seed,

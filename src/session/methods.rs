@@ -23,12 +23,14 @@ impl SessionContext<'_> {
         name: &Name,
         connection: &Connection,
     ) -> Result<(QueueId, CoreId), AmqpError> {
-        let name = name_rules::strip_cr_lf(name);
-        let vhost = connection.vhost;
-        let id = decide::check_passive_queue(self.topology, vhost, &name, connection.first_id)?;
-        let owner = self.topology.queue(id).map(|found| found.owner);
-        let core = owner.unwrap_or(CoreId::CATALOG);
-        Ok((id, core))
+        let (vhost, session) = (connection.vhost, connection.first_id);
+        let id = decide::check_usable_queue(self.topology, vhost, name, session)?;
+        Ok((id, self.core_of(id)))
+    }
+
+    fn core_of(&self, queue: QueueId) -> CoreId {
+        let owner = self.topology.queue(queue).map(|found| found.owner);
+        owner.unwrap_or(CoreId::CATALOG)
     }
 }
 
@@ -306,11 +308,13 @@ impl Channel {
             return Ok(());
         }
         // Nobody makes those that replies go to: who declares one asks whether it is there.
-        if declare.passive || name.as_str().starts_with(name_rules::DIRECT_REPLY_TO) {
+        if declare.passive || name_rules::is_reply_address(&name) {
             // An empty name asks for a queue of no name here, not for the last one.
-            let (queue, core) = context.usable_queue(&name, connection)?;
+            let (vhost, session) = (connection.vhost, connection.first_id);
+            let queue = decide::check_passive_queue(context.topology, vhost, &name, session)?;
             self.last_queue = Some(name.clone());
             if !declare.nowait {
+                let core = context.core_of(queue);
                 context.outbox.to(core).to_shard.push(ToShard::Count {
                     session: connection.id,
                     channel: self.number,

@@ -11,7 +11,7 @@ use crate::amqp::content::{self, ContentHeader, Publish};
 use crate::amqp::error::{AmqpError, ChannelError, ConnectionError};
 use crate::amqp::properties::{self, Properties};
 use crate::base::bytes::same;
-use crate::base::{ExchangeId, MessageRef, limits};
+use crate::base::{ExchangeId, MessageRef, QueueId, limits};
 use crate::mail::{Addressees, Publisher};
 use crate::model::expiration::expiration_ms;
 use crate::model::name_rules::DIRECT_REPLY_TO;
@@ -112,6 +112,17 @@ impl RouteCache {
         let is_it =
             same(&self.exchange, publish.exchange) && topology.revision(exchange) == revision;
         is_it.then_some(exchange)
+    }
+
+    #[inline]
+    fn address_to(&mut self, queues: &[QueueId], topology: &Topology) {
+        self.addressees.clear();
+        for &queue in queues {
+            let Some(definition) = topology.queue(queue) else {
+                continue;
+            };
+            self.addressees.add(definition.owner, queue);
+        }
     }
 
     /// Whether the properties ask for persistence. They must be well-formed, a user id in them the
@@ -361,12 +372,7 @@ impl Channel {
             .is_some_and(sender_selected::is_asked_for)
         {
             self.resolve(&publish, properties, connection, context)?;
-            let stripped = sender_selected::without_bcc(properties);
-            let message = MessageRef {
-                properties: stripped.as_deref().unwrap_or(message.properties),
-                ..*message
-            };
-            self.send_to_resolved(mandatory, &message, number, connection, context);
+            self.send_stripped(mandatory, message, number, connection, context);
             return Ok(());
         }
         if !self.route.holds(&publish, context.topology) {
@@ -374,6 +380,45 @@ impl Channel {
         }
         self.send_to_resolved(mandatory, message, number, connection, context);
         Ok(())
+    }
+
+    /// Sends a message without BCC to where it was resolved to. Only delayed exchanges get it with BCC: they ask
+    /// all keys where it goes when the time has come.
+    fn send_stripped(
+        &mut self,
+        mandatory: bool,
+        message: &MessageRef<'_>,
+        number: u64,
+        connection: &mut Connection,
+        context: &mut SessionContext<'_>,
+    ) {
+        let properties = Properties::from_validated(message.properties);
+        let Some(stripped) = sender_selected::without_bcc(properties) else {
+            return self.send_to_resolved(mandatory, message, number, connection, context);
+        };
+        let stripped = MessageRef {
+            properties: &stripped,
+            ..*message
+        };
+        let topology = context.topology;
+        let targets = context.scratch.targets.iter().copied();
+        let (delaying, others): (Vec<_>, Vec<_>) =
+            targets.partition(|queue| topology.delays(*queue));
+        if delaying.is_empty() {
+            return self.send_to_resolved(mandatory, &stripped, number, connection, context);
+        }
+        let mut copies = [(delaying, message), (others, &stripped)];
+        // A core that gets both takes them in one go, and what comes second waits for the log if the first does. So
+        // what is logged must come first.
+        let is_durable =
+            |queue: &QueueId| topology.queue(*queue).is_some_and(|found| found.durable);
+        if !copies[0].0.iter().any(is_durable) {
+            copies.reverse();
+        }
+        for (queues, message) in copies {
+            self.route.address_to(&queues, topology);
+            self.send_to_resolved(mandatory, message, number, connection, context);
+        }
     }
 
     fn send_to_resolved(
@@ -466,13 +511,7 @@ impl Channel {
             &mut scratch.targets,
         );
         let cache = &mut self.route;
-        cache.addressees.clear();
-        for &queue in &scratch.targets {
-            let Some(definition) = topology.queue(queue) else {
-                continue;
-            };
-            cache.addressees.add(definition.owner, queue);
-        }
+        cache.address_to(&scratch.targets, topology);
         cache.is_unroutable = routed.is_unroutable;
         cache.is_open = routed.open == 1;
         cache.resolved = None;

@@ -20,7 +20,7 @@ use crate::model::Topology;
 use crate::model::dead_letter::{Death, is_cycle, properties_of};
 use crate::model::exchange::{RouteScratch, delayed, own_queue};
 use crate::model::queue::{Fallen, Letter, Reason};
-use crate::model::sender_selected::carbon_copies;
+use crate::model::sender_selected;
 use crate::model::topology::{Origin, Routed};
 
 /// Letters on their way.
@@ -111,7 +111,9 @@ impl DeadLetters {
     ) -> Routed {
         let properties = Properties::from_validated(message.properties);
         let mut keys = vec![message.routing_key];
-        keys.extend(carbon_copies(properties.headers().unwrap_or_default()));
+        keys.extend(sender_selected::copies(
+            properties.headers().unwrap_or_default(),
+        ));
         self.targets.clear();
         let (scratch, targets) = (&mut self.scratch, &mut self.targets);
         topology.route_from(start, &keys, properties, scratch, targets)
@@ -413,6 +415,12 @@ impl Shard {
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
+        // It had to know the way here; nobody gets to see it.
+        let stripped = sender_selected::without_bcc(validated);
+        let message = MessageRef {
+            properties: stripped.as_deref().unwrap_or(&properties),
+            ..message
+        };
         match &letter.taken_by {
             Some(taken_by) => letters.forward_apart(taken_by, &message, context),
             None => {

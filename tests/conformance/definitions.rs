@@ -3,6 +3,7 @@
 //! `definitions/rabbitmq-3.10.json` is what `rabbitmqctl export_definitions` of RabbitMQ 3.10.8 wrote, indented.
 
 use crate::support::broker::{Broker, binary};
+use crate::support::channel::Channel;
 use crate::support::client::Connection;
 use crate::support::home::Home;
 use crate::support::ids;
@@ -15,8 +16,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn exported_by_rabbitmq() -> PathBuf {
+    file("rabbitmq-3.10.json")
+}
+
+fn file(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-    tests.join("definitions/rabbitmq-3.10.json")
+    tests.join("definitions").join(name)
 }
 
 /// The configuration that takes a file over at each start.
@@ -118,7 +123,7 @@ trait Gets {
     fn call_get(&self, queue: &str) -> Option<String>;
 }
 
-impl Gets for crate::support::channel::Channel {
+impl Gets for Channel {
     fn call_get(&self, queue: &str) -> Option<String> {
         self.send(basic::Get {
             queue: queue.into(),
@@ -253,4 +258,109 @@ fn a_mistake_on_the_command_line_is_told_in_a_line() {
         err[0].ends_with("EOF while parsing a list at line 2 column 0"),
         "{err:?}"
     );
+}
+
+/// Declares a durable queue, of a type if one is given.
+fn declare_durable(channel: &Channel, name: &str, kind: Option<&str>) {
+    channel.declare_queue(name, |declare| {
+        declare.durable = true;
+        let kind = kind.map(|kind| ("x-queue-type", text(kind)));
+        declare.arguments = table(kind.as_slice());
+    });
+}
+
+/// The queue is of the one type and not of the other.
+fn expect_type(connection: &Connection, name: &str, (kind, other): (&str, &str)) {
+    declare_durable(&connection.channel(), name, Some(kind));
+    let channel = connection.channel();
+    channel.send(queue::Declare {
+        queue: name.into(),
+        durable: true,
+        arguments: table(&[("x-queue-type", text(other))]),
+        ..Default::default()
+    });
+    let unlike = "inequivalent arg 'x-queue-type'";
+    channel.expect_close(406, unlike, ids::QUEUE_DECLARE);
+}
+
+#[test]
+fn a_queue_that_says_no_type_is_of_its_vhosts() {
+    let (quorum, classic) = (("quorum", "classic"), ("classic", "quorum"));
+    let home = Home::new(&loading(&file("default-queue-type.json")));
+    let broker = home.start(2);
+    for (vhost, expected) in [
+        ("quorum", quorum),
+        ("quorum-by-metadata", quorum),
+        ("none", classic),
+        ("/", classic),
+    ] {
+        let connection = login(&broker, "app", "secret", vhost);
+        let channel = connection.channel();
+        declare_durable(&channel, "plain", None);
+        declare_durable(&channel, "plain", None);
+        assert_eq!(channel.passive("plain").message_count, 0);
+        expect_type(&connection, "plain", expected);
+        declare_durable(&channel, "typed", Some("classic"));
+        expect_type(&connection, "typed", classic);
+        // Only classic ones can be for a while, or somebody's own.
+        for set in [
+            (|declare| declare.exclusive = true) as fn(&mut queue::Declare),
+            |declare| (declare.durable, declare.auto_delete) = (true, true),
+            |_| {},
+        ] {
+            let name = channel.declare_queue("", set).queue;
+            channel.declare_queue(name.as_str(), |declare| declare.passive = true);
+            channel.declare_queue("passing", set);
+            channel.declare_queue("passing", |declare| {
+                set(declare);
+                declare.arguments = table(&[("x-queue-type", text("classic"))]);
+            });
+            channel.delete_queue("passing");
+        }
+    }
+    let connection = login(&broker, "app", "secret", "quorum");
+    let channel = connection.channel();
+    channel.send(queue::Declare {
+        durable: true,
+        ..Default::default()
+    });
+    let unnamed = "Cannot declare a server-named queue for type rabbit_quorum_queue";
+    channel.expect_close(406, unnamed, ids::QUEUE_DECLARE);
+    expect_type(&connection, "imported", quorum);
+    expect_type(&connection, "imported-classic", classic);
+    connection.close();
+    broker.stop();
+    // The file is taken over anew, and then not any more.
+    home.start(1).stop();
+    let without = Home::with_data_in(home.data().to_owned(), "");
+    let broker = without.start(2);
+    let connection = login(&broker, "app", "secret", "quorum");
+    for name in ["plain", "imported", "new"] {
+        declare_durable(&connection.channel(), name, None);
+        expect_type(&connection, name, quorum);
+    }
+    let (_, exported, _) = {
+        connection.close();
+        broker.stop();
+        command(&["export"], without.data())
+    };
+    let told = exported
+        .iter()
+        .filter(|line| line.contains("\"default_queue_type\": \"quorum\""));
+    assert!(told.count() >= 1, "{exported:?}");
+}
+
+#[test]
+fn a_queue_that_says_no_type_is_of_the_configurations_where_its_vhost_says_none() {
+    let home = Home::new("default_queue_type = quorum\n");
+    let broker = home.start(1);
+    let connection = broker.connect();
+    declare_durable(&connection.channel(), "plain", None);
+    expect_type(&connection, "plain", ("quorum", "classic"));
+    let own = connection.channel().own_queue();
+    assert_eq!(connection.channel().passive(&own).message_count, 0);
+    broker.stop();
+    let without = Home::with_data_in(home.data().to_owned(), "");
+    let broker = without.start(1);
+    expect_type(&broker.connect(), "plain", ("quorum", "classic"));
 }

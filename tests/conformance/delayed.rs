@@ -4,9 +4,10 @@ use crate::support::channel::Channel;
 use crate::support::client::Connection;
 use crate::support::cores::on_each_core_count;
 use crate::support::ids;
-use crate::support::wire::{headers, table, text};
+use crate::support::wire::{self, headers, table, text};
 use amq_protocol::protocol::basic;
 use amq_protocol::protocol::exchange;
+use amq_protocol::protocol::tx;
 use amq_protocol::types::AMQPValue;
 
 pub(crate) fn delayed(channel: &Channel, name: &str, kind: &str) {
@@ -33,6 +34,30 @@ fn delay_told(properties: &[u8]) -> Option<AMQPValue> {
     let (_, properties) = basic::parse_properties(properties).expect("well-formed");
     let headers = properties.headers().clone()?;
     headers.inner().get("x-delay").cloned()
+}
+
+/// Properties with a delay in ms and such keys in BCC.
+fn blind(ms: i32, keys: &[&str]) -> Vec<u8> {
+    let keys: Vec<_> = keys.iter().map(|key| text(key)).collect();
+    headers(&[
+        ("x-delay", AMQPValue::LongInt(ms)),
+        ("BCC", AMQPValue::FieldArray(keys.into())),
+    ])
+}
+
+fn headers_told(properties: &[u8]) -> Vec<(String, i64)> {
+    let (_, properties) = basic::parse_properties(properties).expect("well-formed");
+    let headers = properties.headers().clone().unwrap_or_default();
+    let headers = headers.inner().iter();
+    let told = headers.map(|(name, value)| {
+        let number = match value {
+            AMQPValue::LongInt(number) => i64::from(*number),
+            AMQPValue::LongLongInt(number) => *number,
+            other => panic!("a header that is no number: {name}={other:?}"),
+        };
+        (name.to_string(), number)
+    });
+    told.collect()
 }
 
 on_each_core_count! {
@@ -167,6 +192,79 @@ on_each_core_count! {
             });
             let text = "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type";
             channel.expect_close(406, text, ids::EXCHANGE_DECLARE);
+        }
+    }
+
+    fn keys_in_bcc_count_when_the_time_has_come_and_nobody_sees_them(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        let connections = broker.connections_spread::<3>();
+        let name = broker.name("later");
+        let channel = connections[0].channel();
+        delayed(&channel, &name, "direct");
+        let listeners = [("shown", 1), ("hidden", 2), ("hidden too", 0)]
+            .map(|(key, connection)| listening(&connections[connection], &name, key));
+        channel.confirm_select();
+        for (number, key) in [(1, "shown"), (2, "nowhere")] {
+            let publish = basic::Publish {
+                exchange: name.as_str().into(),
+                routing_key: key.into(),
+                mandatory: true,
+                ..Default::default()
+            };
+            channel.publish_with(publish, &blind(20, &["hidden", "hidden too"]), key.as_bytes());
+            channel.confirmed(number..=number);
+        }
+        for (listener, texts) in listeners.iter().zip([&["shown"][..], &["shown", "nowhere"], &["shown", "nowhere"]]) {
+            for text in texts {
+                let delivery = listener.delivery();
+                assert_eq!(delivery.text(), *text);
+                assert_eq!(headers_told(&delivery.content.properties), [("x-delay".to_owned(), -20)]);
+            }
+        }
+        assert_eq!(channel.waiting(), 0, "none came back");
+        channel.delete_exchange(&name);
+    }
+
+    fn a_message_that_comes_to_a_delayed_exchange_and_elsewhere_shows_bcc_to_nobody(broker: &Broker) {
+        if broker.is_reference() {
+            return;
+        }
+        for (is_durable, in_transaction) in [(false, false), (true, false), (true, true)] {
+            let connections = broker.connections_spread::<3>();
+            let (name, source) = (broker.name("later"), broker.name("source"));
+            let channel = connections[0].channel();
+            channel.declare_exchange(&name, "x-delayed-message", |declare| {
+                declare.durable = is_durable;
+                declare.arguments = table(&[("x-delayed-type", text("direct"))]);
+            });
+            channel.exchange(&source, "fanout");
+            channel.bind_exchange(&name, &source, "");
+            // Some of them are on the core where the other waits.
+            let at_once = connections.each_ref().map(|connection| listening(connection, &source, ""));
+            let later = listening(&connections[1], &name, "hidden");
+            if in_transaction {
+                channel.call::<tx::SelectOk>(tx::Select {});
+            } else {
+                channel.confirm_select();
+            }
+            let (_, properties) = basic::parse_properties(&blind(10, &["hidden"])[..]).expect("well-formed");
+            let properties = wire::properties(&properties.with_delivery_mode(2));
+            channel.publish_content(&source, "nowhere", &properties, b"both ways");
+            if in_transaction {
+                channel.call::<tx::CommitOk>(tx::Commit {});
+            } else {
+                channel.confirmed(1..=1);
+            }
+            for (listener, delay) in at_once.iter().map(|one| (one, 10)).chain([(&later, -10)]) {
+                let delivery = listener.delivery();
+                assert_eq!(delivery.text(), "both ways");
+                assert_eq!(headers_told(&delivery.content.properties), [("x-delay".to_owned(), delay)]);
+            }
+            for one in [&name, &source] {
+                channel.delete_exchange(one);
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Direct reply-to: replies without a queue of one's own (<https://www.rabbitmq.com/docs/direct-reply-to>).
 
 use crate::support::broker::Broker;
-use crate::support::channel::Channel;
+use crate::support::channel::{Channel, binding};
 use crate::support::cores::on_each_core_count;
 use crate::support::{ids, wire};
-use amq_protocol::protocol::basic;
+use amq_protocol::protocol::{basic, queue};
 
 const PSEUDO_QUEUE: &str = "amq.rabbitmq.reply-to";
 
@@ -132,6 +132,48 @@ on_each_core_count! {
         for declared in [channel.passive(PSEUDO_QUEUE), channel.declare_queue(PSEUDO_QUEUE, |_| {})] {
             let counts = (declared.message_count, declared.consumer_count);
             assert_eq!((declared.queue.as_str(), counts), (PSEUDO_QUEUE, (0, 1)));
+        }
+    }
+
+    fn an_address_is_no_queue_to_whoever_knows_it(broker: &Broker) {
+        let (owner, queue) = responder(broker);
+        for connection in broker.connections_spread::<2>() {
+            let requester = connection.channel();
+            requester.consume_no_ack(PSEUDO_QUEUE);
+            let address = ask(&requester, &owner, &queue);
+            let no_queue = format!("NOT_FOUND - no queue '{address}' in vhost '/'");
+            let refused = |ids, try_it: &dyn Fn(&Channel)| {
+                // Not even to the one that it leads to.
+                for connection in [&connection, &broker.connect()] {
+                    let channel = connection.channel();
+                    try_it(&channel);
+                    channel.expect_close(404, &no_queue, ids);
+                }
+            };
+            let named = || address.as_str().into();
+            refused(ids::BASIC_CONSUME, &|channel| {
+                channel.send(basic::Consume { queue: named(), no_ack: true, ..Default::default() });
+            });
+            refused(ids::BASIC_GET, &|channel| {
+                channel.send(basic::Get { queue: named(), no_ack: true });
+            });
+            refused(ids::QUEUE_PURGE, &|channel| {
+                channel.send(queue::Purge { queue: named(), nowait: false });
+            });
+            refused(ids::QUEUE_BIND, &|channel| channel.send(binding(&address, "amq.direct", "key")));
+            owner.unbind(&address, "amq.direct", "key");
+            assert_eq!(owner.delete_queue(&address), 0);
+            let declared = owner.passive(&address);
+            assert_eq!((declared.message_count, declared.consumer_count), (0, 1));
+            owner.publish("", &address, "answer");
+            assert_eq!(requester.delivery().text(), "answer");
+            requester.close();
+            owner.publish_mandatory("", &address, "too late");
+            assert_eq!(owner.expect_message::<basic::Return>().text(), "too late");
+            assert_eq!(owner.delete_queue(&address), 0);
+            refused(ids::QUEUE_DECLARE, &|channel| {
+                channel.send(queue::Declare { queue: named(), passive: true, ..Default::default() });
+            });
         }
     }
 }

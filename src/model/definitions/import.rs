@@ -19,7 +19,8 @@ use crate::base::settings::DefaultLimits;
 use crate::base::{CoreId, Name};
 use crate::model::access::{Password, QueueLimits};
 use crate::model::administration::{Administered, Permission, Policy, User, VHOST_LIMITS};
-use crate::model::arguments::{Arguments, ExchangeArguments, QueueArguments};
+use crate::model::arguments::{Arguments, ExchangeArguments, QueueArguments, QueueType};
+use crate::model::default_queue_type;
 use crate::model::definition::ExchangeKind;
 use crate::model::definition_record::{
     DefinitionRecord, DurableBinding, DurableDestination, DurableExchange, DurableQueue,
@@ -46,6 +47,8 @@ pub struct ImportContext<'a> {
     pub vhosts: &'a [Name],
     /// What vhosts may have that nothing else is said of.
     pub default_limits: &'a [DefaultLimits],
+    /// What queues are of which neither their vhost nor the file says it.
+    pub default_queue_type: Option<&'a str>,
     /// Users of the configuration.
     pub users: &'a [Name],
     /// New queues are spread over so many cores, at least 1.
@@ -141,7 +144,14 @@ struct Import<'a> {
 impl Import<'_> {
     fn administered(&mut self, file: &DefinitionsFile) -> Result<(), ImportError> {
         for vhost in &file.vhosts {
-            self.set(Administered::Vhost(vhost.clone().vhost()));
+            let vhost = vhost.clone().vhost();
+            if let Some(name) = &vhost.default_queue_type
+                && default_queue_type::parse(name).is_none()
+            {
+                let reason = format!("unknown queue type '{name}'");
+                return Err(fault(&Administered::Vhost(vhost))(reason));
+            }
+            self.set(Administered::Vhost(vhost));
         }
         let named = self.definitions.vhosts().cloned();
         self.vhosts.extend(named);
@@ -314,10 +324,18 @@ impl Import<'_> {
             fields.entry("x-queue-type").or_insert(kind);
         }
         let arguments = to_arguments(&arguments).map_err(fault(&thing))?;
+        let place: Place = (vhost.clone(), name.clone());
+        let there = self.definitions.queues.get(&place);
+        let default_type = match (&entry.queue_type, there) {
+            (Some(_), _) => None,
+            // It stays what it is, whatever the default was when it was declared.
+            (None, Some(there)) => Some(type_of(there)),
+            (None, None) => self.default_type(&vhost),
+        };
+        let arguments = default_queue_type::applied(default_type, &arguments, !entry.auto_delete);
         QueueArguments::parse(&arguments)
             .map_err(|error| fault(&thing)(error.of("queue", &name, &vhost).to_string()))?;
-        let place: Place = (vhost.clone(), name.clone());
-        if let Some(there) = self.definitions.queues.get(&place) {
+        if let Some(there) = there {
             let alike = there.auto_delete == entry.auto_delete
                 && same_arguments(&there.arguments, &arguments);
             return alike.then_some(()).ok_or_else(|| unlike(&thing));
@@ -329,6 +347,11 @@ impl Import<'_> {
         *queues += 1;
         self.new_queue(vhost, name, entry.auto_delete, arguments);
         Ok(())
+    }
+
+    fn default_type(&self, vhost: &Name) -> Option<QueueType> {
+        let of_vhost = self.definitions.administration.default_queue_type(vhost);
+        of_vhost.or_else(|| default_queue_type::parse(self.context.default_queue_type?))
     }
 
     fn new_queue(&mut self, vhost: Name, name: Name, auto_delete: bool, arguments: Arguments) {
@@ -454,14 +477,17 @@ fn same_arguments(one: &Arguments, other: &Arguments) -> bool {
     is_said_by(one, other) && is_said_by(other, one)
 }
 
-fn queue_entry(queue: &DurableQueue) -> QueueEntry {
-    let queue_type = QueueArguments::parse(&queue.arguments)
+fn type_of(queue: &DurableQueue) -> QueueType {
+    QueueArguments::parse(&queue.arguments)
         .map(|arguments| arguments.queue_type)
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+fn queue_entry(queue: &DurableQueue) -> QueueEntry {
     QueueEntry {
         vhost: queue.vhost.clone(),
         name: queue.name.clone(),
-        queue_type: Some(queue_type.name().to_owned()),
+        queue_type: Some(type_of(queue).name().to_owned()),
         durable: true,
         auto_delete: queue.auto_delete,
         arguments: to_json(&queue.arguments),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::Topology;
+use crate::base::VhostId;
 use crate::model::access::Access;
 use crate::model::administration::{Administered, Administration};
+use crate::model::arguments::QueueType;
 use crate::model::policy::{PolicyFault, PolicyKind};
 
 impl Topology {
@@ -29,6 +31,19 @@ impl Topology {
             Administered::OperatorPolicy(policy) => self.enact(PolicyKind::Operator, &policy),
             _ => Ok(()),
         }
+    }
+
+    /// What queues of a vhost are that are declared without a type, if somebody has said it.
+    pub fn default_queue_type(&self, vhost: VhostId) -> Option<QueueType> {
+        let of_vhost = self
+            .administration
+            .default_queue_type(self.vhost_name(vhost));
+        of_vhost.or(self.default_queue_type)
+    }
+
+    /// What they are in vhosts of which nobody says it.
+    pub fn set_default_queue_type(&mut self, default: Option<QueueType>) {
+        self.default_queue_type = default;
     }
 
     /// Everybody's rights from now on.

@@ -6,7 +6,7 @@ use crate::model::NameKey;
 use crate::model::administration::Administered;
 use crate::model::definition::{Binding, Change, Destination, ExchangeDefinition, QueueDefinition};
 use crate::model::exchange::{Bindings, own_queue};
-use crate::model::name_rules::DIRECT_REPLY_TO;
+use crate::model::name_rules::is_reply_address;
 
 impl Topology {
     /// Takes one step. The same steps in the same order give every core the same topology; a step that
@@ -199,6 +199,6 @@ impl Topology {
 }
 
 /// Whether a queue of that name comes and goes with something else. Clients can declare none that is called so.
-fn is_undeclared(queue: &Name) -> bool {
-    own_queue::exchange_of(queue).is_some() || queue.as_str().starts_with(DIRECT_REPLY_TO)
+pub(super) fn is_undeclared(queue: &Name) -> bool {
+    own_queue::exchange_of(queue).is_some() || is_reply_address(queue)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
 use crate::model::access::Access;
 use crate::model::administration::Administration;
-use crate::model::arguments::Arguments;
+use crate::model::arguments::{Arguments, QueueType};
 use crate::model::definition::{
     Binding, Destination, ExchangeDefinition, ExchangeKind, QueueDefinition,
 };
@@ -48,6 +48,8 @@ pub struct Topology {
     last_revision: u64,
     administration: Administration,
     access: Arc<Access>,
+    /// Where a vhost says nothing.
+    default_queue_type: Option<QueueType>,
     hashing: Seeded,
 }
 
@@ -101,6 +103,7 @@ impl Topology {
             last_revision: 0,
             administration: Administration::default(),
             access: Arc::default(),
+            default_queue_type: None,
             hashing: hashing.clone(),
         };
         for (name, vhost) in vhost_names.iter().zip((0..).map(VhostId)) {

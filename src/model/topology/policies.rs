@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::change::is_undeclared;
 use super::{DEFAULT_EXCHANGE, Exchange, Topology};
 use crate::base::{ExchangeId, Name, QueueId, VhostId};
 use crate::model::NameKey;
@@ -21,10 +22,11 @@ impl Topology {
         QueueArguments::parse(&merged).ok()
     }
 
-    /// The policies that count for a queue, unless it is gone. None do for an exchange's own.
+    /// The policies that count for a queue, unless it is gone. None do for those that nobody declared: an exchange's
+    /// own, and where direct replies go.
     pub fn policies_of_queue(&self, id: QueueId) -> Option<Effective<'_>> {
         let queue = self.queue(id)?;
-        if own_queue::exchange_of(&queue.name).is_some() {
+        if is_undeclared(&queue.name) {
             return None;
         }
         let queue_type = QueueArguments::parse(&queue.arguments)

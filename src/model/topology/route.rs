@@ -169,6 +169,15 @@ impl Topology {
         self.queue_by_name(vhost, queue.as_str())
     }
 
+    /// Whether messages wait in this queue until they are routed anew: it is a delayed exchange's own.
+    pub fn delays(&self, id: QueueId) -> bool {
+        let exchange = self.queue(id).and_then(|queue| {
+            let name = own_queue::exchange_of(&queue.name)?;
+            self.exchange(self.exchange_by_name(queue.vhost, name)?)
+        });
+        exchange.is_some_and(|exchange| exchange.kind == ExchangeKind::Delayed)
+    }
+
     /// Where a message is kept for those that an exchange leads to later.
     fn keeps(&self, exchange: &Exchange, properties: Properties<'_>) -> Option<QueueId> {
         let keeps = exchange.definition.kind == ExchangeKind::RecentHistory;

@@ -13,6 +13,7 @@ fn context() -> ImportContext<'static> {
     ImportContext {
         vhosts: &[],
         default_limits: &[],
+        default_queue_type: None,
         users: &[],
         cores: 2,
         seed: 7,
@@ -311,4 +312,48 @@ fn vhosts_have_the_limits_of_the_configuration_unless_they_have_their_own() {
     );
     let own = json!([{"vhost": "small", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}}]);
     assert_eq!(Definitions::new(1).import(queues(own), context), Ok(vec![]));
+}
+
+#[test]
+fn a_queue_without_a_type_is_of_its_vhosts_or_the_configurations() {
+    let queue = |vhost, name, auto_delete| json!({"vhost": vhost, "name": name, "auto_delete": auto_delete});
+    let whole = |default: Json| {
+        json!({
+            "vhosts": [{"name": "v", "default_queue_type": default}, {"name": "w"}],
+            "queues": [
+                queue("v", "a", false), queue("v", "b", true), queue("w", "c", false),
+                {"vhost": "v", "name": "d", "type": "classic"},
+            ],
+        })
+    };
+    let types = |definitions: &Definitions| {
+        let queues = definitions.export().queues;
+        let types = queues.iter().map(|queue| queue.queue_type.clone());
+        types.map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    let (mut definitions, _) = imported(&whole(json!("quorum")));
+    assert_eq!(
+        types(&definitions),
+        ["quorum", "classic", "classic", "classic"]
+    );
+    // Whatever the vhost says later, they stay what they are.
+    for again in ["quorum", "classic"] {
+        let file = file(&whole(json!(again)));
+        assert_eq!(definitions.import(file, context()), Ok(vec![]), "{again}");
+    }
+    let mut definitions = Definitions::new(1);
+    let by_configuration = ImportContext {
+        default_queue_type: Some("quorum"),
+        ..context()
+    };
+    let left_out = definitions.import(file(&whole(json!("undefined"))), by_configuration);
+    assert_eq!(left_out, Ok(vec![]));
+    assert_eq!(
+        types(&definitions),
+        ["quorum", "classic", "classic", "quorum"]
+    );
+    assert_eq!(
+        error(&whole(json!("odd"))),
+        "vhost 'v': unknown queue type 'odd'"
+    );
 }

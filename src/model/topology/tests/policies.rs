@@ -136,3 +136,28 @@ fn a_queues_arguments_are_those_of_its_declaration_and_its_policies() {
     let effective = topology.policies_of_exchange(gone).expect("alive");
     assert_eq!(effective.user_policy(), None, "the pattern is for others");
 }
+
+#[test]
+fn no_policy_counts_for_the_queue_of_direct_replies() {
+    let mut topology = Topology::new(&[Name::from("/")], 1);
+    let request = Request::DeclareReplyQueue {
+        vhost: VHOST,
+        owner: CoreId(0),
+    };
+    let decision = decide(&topology, &request, &mut NameSource::new(1)).expect("granted");
+    for change in &decision.changes {
+        topology.apply(change);
+    }
+    let id = topology.queues(VHOST).next().expect("it is there");
+    for kind in [PolicyKind::User, PolicyKind::Operator] {
+        let Change::SetPolicy { kind, mut policy } =
+            set_policy(kind, "all", 0, json!({"max-length": 0}))
+        else {
+            unreachable!("that is what it makes");
+        };
+        policy.pattern = ".*".to_owned();
+        topology.apply(&Change::SetPolicy { kind, policy });
+    }
+    assert!(topology.policies_of_queue(id).is_none());
+    assert_eq!(topology.queue_arguments(id), None);
+}
