@@ -220,14 +220,15 @@ impl Log {
     /// Where a batch with `least` bytes of records would go; none as long as one is being written or
     /// no file has room. `spare`: how many free files must be left over, for batches that matter more.
     ///
-    /// Batches with records leave the last block of a file to an empty one, which closes the log: on a
-    /// full disk too it can then be told which batches were durable.
+    /// Batches with records leave a block of a file to an empty one, which closes the log: on a full disk too it can
+    /// then be told which batches were durable. All leave a last one to a batch that gives a file back.
     pub fn room(&mut self, least: usize, spare: usize, now: Time) -> Option<Room> {
         if self.in_flight.is_some() {
             return None;
         }
         self.starved = false;
-        let kept = if least > 0 { BLOCK } else { 0 };
+        let closing = if least > 0 { BLOCK } else { 0 };
+        let kept = closing + if self.gives_back() { 0 } else { BLOCK };
         if let Some(segment) = self.segments.back() {
             let left = ((segment.file.size - segment.used) as usize).saturating_sub(kept);
             if left >= whole_blocks(HEADERS + least) {
@@ -381,12 +382,22 @@ impl Log {
         }
     }
 
+    /// Whether the next batch, whatever is in it, gives a file back.
+    pub fn gives_back(&self) -> bool {
+        let others = self.segments.len().saturating_sub(1);
+        let mut given_up = self
+            .segments
+            .iter()
+            .take(others)
+            .take_while(|oldest| oldest.is_done(self.durable_lsn));
+        given_up.any(|segment| !segment.damaged)
+    }
+
     /// Gives up the oldest segments that keep nothing alive, as the batch now being sealed will say.
     fn retire(&mut self, sealed_upto: Lsn) {
         while self.segments.len() > 1
             && let Some(oldest) = self.segments.front()
-            && oldest.live == 0
-            && oldest.emptied_at.is_none_or(|lsn| lsn <= sealed_upto)
+            && oldest.is_done(sealed_upto)
         {
             let Some(segment) = self.segments.pop_front() else {
                 break;
@@ -438,16 +449,27 @@ impl Log {
         }
     }
 
-    /// What a record kept alive is dead; the record was sealed in a batch.
+    /// What a record kept alive is dead; the record was sealed in a batch. What takes its place, if anything does,
+    /// has its LSN already: the segment goes no sooner than that is sealed.
     #[inline]
     pub fn forget(&mut self, lsn: Lsn) {
-        let next = self.next_lsn;
+        self.forget_once(lsn, self.next_lsn);
+    }
+
+    /// The same if nothing takes its place that is not sealed yet.
+    #[inline]
+    pub fn forget_at_once(&mut self, lsn: Lsn) {
+        self.forget_once(lsn, self.durable_lsn);
+    }
+
+    #[inline]
+    fn forget_once(&mut self, lsn: Lsn, sealed: Lsn) {
         if let Some(segment) = segment_of(&mut self.segments, lsn)
             && segment.live > 0
         {
             segment.live -= 1;
             if segment.live == 0 {
-                segment.emptied_at = Some(next);
+                segment.emptied_at = Some(sealed);
             }
         }
     }

@@ -29,7 +29,7 @@ pub(super) struct Segment {
     pub(super) live: u64,
     /// What they have kept alive in all.
     pub(super) total: u64,
-    /// What was given out when `live` became 0: it can go when all that is sealed.
+    /// Set when `live` becomes 0: it can go when all below is sealed.
     pub(super) emptied_at: Option<Lsn>,
     /// Some of it can't be read.
     pub(super) damaged: bool,
@@ -55,6 +55,11 @@ impl Segment {
             damaged: false,
             index: Vec::new(),
         }
+    }
+
+    /// Whether nobody needs it any more once everything below `sealed_upto` is sealed.
+    pub(super) fn is_done(&self, sealed_upto: Lsn) -> bool {
+        self.live == 0 && self.emptied_at.is_none_or(|lsn| lsn <= sealed_upto)
     }
 
     /// Notes where a batch begins.

@@ -5,9 +5,13 @@
 
 use crate::kill::number_from;
 use crate::lives::{durable_queue, keep};
-use crate::load::{Consumer, Published, Publisher, Receipt};
+use crate::load::{Consumer, Published, Publisher, Receipt, mix};
 use crate::support::broker::{Broker, scratch_directory};
 use crate::support::home::Home;
+use crate::support::wire;
+use amq_protocol::protocol::basic::{AMQPProperties, Publish};
+use amq_protocol::types::AMQPValue;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -25,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Only the real end of space is to count.
 const CONFIGURATION: &str = "disk_free_limit.absolute = 1\n";
 const QUEUE: &str = "queue";
+/// Bytes of a body: so many messages of that size fill the disk that their notes are a large part of it.
+const SMALL_BYTES: usize = 80;
 
 #[test]
 fn consumers_make_room_on_a_full_disk() {
@@ -104,6 +110,61 @@ fn a_kill_on_a_full_disk_loses_nothing() {
         keep(&broker.connect(), "", QUEUE, &["room again"]);
         broker.stop();
     });
+}
+
+/// By their priorities the messages leave in another order than they came in: nearly each one's acknowledgement is a
+/// note of its own, and all of them together are more than the log has kept room for.
+#[test]
+fn acknowledgements_of_scattered_messages_make_room_on_a_full_disk() {
+    with_data_on_a_small_disk(|home| {
+        let broker = home.start(1);
+        let priorities = wire::table(&[("x-max-priority", AMQPValue::LongInt(10))]);
+        broker.connect().channel().declare_queue(QUEUE, |declare| {
+            declare.durable = true;
+            declare.arguments = priorities;
+        });
+        publish_until_held_back(&broker);
+        let count = u64::from(broker.connect().channel().passive(QUEUE).message_count);
+        let mut consumer = Consumer::new(broker.address, QUEUE, 0);
+        let mut receipts = vec![];
+        while consumer.received < count {
+            let came = consumer.receive(&mut receipts);
+            came.expect("what was counted is delivered");
+        }
+        let last = consumer.received;
+        consumer.ack_up_to(last).expect("the broker takes acks");
+        keep(&broker.connect(), "", QUEUE, &["room again"]);
+        consumer.close().expect("the broker says good-bye");
+        broker.stop();
+    });
+}
+
+/// Small messages of many priorities, as long as the broker reads them.
+fn publish_until_held_back(broker: &Broker) {
+    let connection = broker.connect();
+    connection.channel();
+    let mut stream = connection.into_raw().into_stream();
+    let timeout = stream.set_write_timeout(Some(SILENCE));
+    timeout.expect("the time-out is not zero");
+    let publish = Publish {
+        routing_key: QUEUE.into(),
+        ..Default::default()
+    };
+    let publish = wire::method(1, publish);
+    let mut some = vec![];
+    for number in 0..1000 {
+        let priority = (mix(number) % 10) as u8;
+        let properties = AMQPProperties::default()
+            .with_delivery_mode(2)
+            .with_priority(priority);
+        some.extend_from_slice(&publish);
+        let properties = wire::properties(&properties);
+        some.extend(wire::content(1, &properties, &[0; SMALL_BYTES], 4096));
+    }
+    let most = DISK_BYTES as usize / SMALL_BYTES / 1000;
+    let error = (0..most).find_map(|_| stream.write_all(&some).err());
+    let error = error.expect("more was taken than the disk holds");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
 }
 
 /// Runs a test whose data goes to a disk that is soon full; where there can't be one, it passes.

@@ -10,6 +10,7 @@
 //!   settle ──► notes  ───┴─► batch ──► the disk ──┴─► paged messages can be read
 //! ```
 
+mod notes;
 mod record;
 mod recovery;
 
@@ -19,8 +20,9 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use self::record::{CLEAN, FLAGGED, MESSAGE, RETURNED, Run, SETTLED, STARTED};
+use self::notes::{NOTE_LEN, Notes};
 pub(super) use self::record::{LoggedMessage, Target};
+use self::record::{MESSAGE, Run};
 use crate::base::{Lsn, QueueId, StoredMessage, Time, limits};
 use crate::log::{
     BatchWriter, DiskRequest, FileNumber, Found, Located, Log, Placed, RECORD_OVERHEAD, ReadId,
@@ -43,12 +45,8 @@ pub(super) struct Journal {
     pending_bytes: usize,
     /// How many of them are in the log already.
     pending_again: usize,
-    /// What was settled since the last batch.
-    settled: Vec<Run>,
-    /// What was purged, and which messages must be in the log or dropped before that is said there.
-    purged: Vec<(Lsn, Run)>,
-    /// Other records without contents, for the next batch.
-    marks: Vec<Mark>,
+    /// What else the log is to be told.
+    notes: Notes,
     /// Who waits, and for which LSN: everything below it must be durable.
     waiting: VecDeque<(Lsn, Waiter)>,
     /// How many of `waiting` came before the last batch was sealed: they are not added to.
@@ -65,10 +63,6 @@ pub(super) struct Journal {
     is_open: bool,
     /// A queue waits for a message that is not in a batch yet.
     is_wanted: bool,
-    /// The broker stops in order: that is to be the last record.
-    finishing: bool,
-    /// It is, in what was sealed so far.
-    says_clean: bool,
 }
 
 /// A message that is not yet in a batch.
@@ -96,14 +90,6 @@ impl Pending {
             self.others.retain(|target| target.queue != queue);
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Mark {
-    Flagged(Run),
-    /// Its count is not of positions: so often a message came back.
-    Returned(Run),
-    Started,
 }
 
 /// A publisher that is to be told that its publishes up to a number are settled.
@@ -134,8 +120,6 @@ pub(super) enum Fetched {
     Survivors(Stretch),
 }
 
-/// The most bytes that a run takes in a batch.
-const RUN_LEN: usize = 40;
 /// What nobody waits for is written after so long,
 const RIDE: Duration = Duration::from_millis(100);
 /// or when it has grown to so many bytes.
@@ -155,9 +139,7 @@ impl Journal {
             first_pending: log.upcoming_lsn(),
             pending_bytes: 0,
             pending_again: 0,
-            settled: Vec::new(),
-            purged: Vec::new(),
-            marks: if is_new { vec![] } else { vec![Mark::Started] },
+            notes: Notes::new(is_new),
             waiting: VecDeque::new(),
             closed_waiters: 0,
             room: None,
@@ -168,8 +150,6 @@ impl Journal {
             next_volatile: 0,
             is_open: is_new,
             is_wanted: false,
-            finishing: false,
-            says_clean: false,
             log,
         }
     }
@@ -233,10 +213,11 @@ impl Journal {
                 return;
             }
         } else {
-            self.log.forget(lsn);
+            self.forget_logged(lsn);
         }
         if queue.is_durable() {
-            self.note(queue, position, 1, now);
+            self.notes.settle(queue, position);
+            self.since.get_or_insert(now);
         }
     }
 
@@ -248,18 +229,7 @@ impl Journal {
             first,
             count,
         };
-        self.purged.push((self.log.upcoming_lsn(), run));
-        self.since.get_or_insert(now);
-    }
-
-    /// Notes that these positions of a queue are done with.
-    fn note(&mut self, queue: LogQueue, first: u64, count: u64, now: Time) {
-        let run = Run {
-            queue,
-            first,
-            count,
-        };
-        add_run(&mut self.settled, run);
+        self.notes.purge(self.log.upcoming_lsn(), run);
         self.since.get_or_insert(now);
     }
 
@@ -271,7 +241,16 @@ impl Journal {
                 pending.remove(queue);
             }
         } else {
+            self.forget_logged(lsn);
+        }
+    }
+
+    fn forget_logged(&mut self, lsn: Lsn) {
+        // Its segment may go before other messages are sealed that wait, but not before the survivors' copies are.
+        if self.pending_again > 0 {
             self.log.forget(lsn);
+        } else {
+            self.log.forget_at_once(lsn);
         }
     }
 
@@ -321,33 +300,23 @@ impl Journal {
     /// Writes at the end of a clean stop what only memory knows: the runs of positions whose messages
     /// were delivered before, and how often they came back.
     pub(super) fn finish(&mut self, flagged: impl Iterator<Item = (LogQueue, u64, u32)>) {
-        if self.finishing {
+        if self.notes.is_finishing() {
             return;
         }
         // A log that was never used needs no mark, unless another core's last letter comes here yet.
-        self.says_clean = self.log.used() == 0 && self.is_quiet();
-        self.finishing = true;
+        let is_clean = self.log.used() == 0 && self.is_quiet();
+        self.notes.finish(is_clean, flagged);
         self.log.finish();
-        let mut runs: Vec<Run> = Vec::new();
-        for (queue, first, returns) in flagged {
-            let run = Run {
-                queue,
-                first,
-                count: 1,
-            };
-            if returns > 0 {
-                let count = u64::from(returns);
-                self.marks.push(Mark::Returned(Run { count, ..run }));
-            }
-            add_run(&mut runs, run);
-        }
-        self.marks.extend(runs.into_iter().map(Mark::Flagged));
     }
 
     /// Whether everything is written.
     pub(super) fn is_quiet(&self) -> bool {
-        let is_written = self.pending.is_empty() && self.notes_len() == 0;
-        is_written && !self.log.is_writing() && !self.log.is_finishing()
+        !self.has_more() && !self.log.is_writing() && !self.log.is_finishing()
+    }
+
+    /// Whether something waits for a batch.
+    fn has_more(&self) -> bool {
+        !self.pending.is_empty() || self.notes.len() + self.notes.ending_len(true) > 0
     }
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
@@ -362,40 +331,52 @@ impl Journal {
         }
         self.log.replenish(now);
         self.drop_settled();
-        let notes = self.notes_len();
-        let is_empty = self.pending.is_empty() && notes == 0;
         let durable = self.log.durable_lsn();
-        let due = if is_empty {
-            self.log.wants_closing(now)
-        } else {
-            !self.marks.is_empty()
-                || self.finishing
+        let due = if self.has_more() {
+            !self.is_open
+                || self.notes.is_finishing()
                 || self.is_wanted
                 || self.waiting.back().is_some_and(|(lsn, _)| *lsn > durable)
-                || self.pending_bytes + notes >= RIDE_BYTES
+                || self.pending_bytes + self.notes.len() >= RIDE_BYTES
                 || self.since.is_some_and(|since| now >= since + RIDE)
+        } else {
+            self.log.wants_closing(now)
         };
         if !due {
             return None;
         }
-        let first = self.pending.front().map_or(0, |pending| pending.len);
-        let room = self.log.room(notes + first, 1, now).or_else(|| {
-            // A file is kept in reserve for what gives space back. Publishes may come along with it.
-            let gives_back = notes > 0 || is_empty || self.pending_again > 0;
-            let least = if notes > 0 { notes } else { first };
-            gives_back.then(|| self.log.room(least, 0, now)).flatten()
-        })?;
+        let ending = self.notes.ending_len(self.pending.is_empty());
+        let notes = (self.notes.len() + ending).min(limits::BATCH_BYTES_MAX);
+        let first = self.first_len();
+        let room = self
+            .log
+            .room(notes + first, 1, now)
+            .or_else(|| self.reserve(now))?;
         self.room = Some(room);
         let wanted = notes + self.pending_bytes.min(limits::BATCH_BYTES_MAX).max(first);
         Some(room.buffer_len(wanted.min(room.records)))
     }
 
-    /// The most bytes that the records take that are no messages.
-    fn notes_len(&self) -> usize {
-        let notes = self.settled.len() + self.purged.len() + self.marks.len();
-        // The mark of a clean stop is due until it stands, and again behind whatever comes after it.
-        let is_mark_due = notes > 0 || !self.pending.is_empty() || !self.says_clean;
-        (notes + usize::from(self.finishing && is_mark_due)) * RUN_LEN
+    /// The most bytes that the first message takes that waits.
+    fn first_len(&self) -> usize {
+        self.pending.front().map_or(0, |pending| pending.len)
+    }
+
+    /// A file is kept in reserve, and a block at the end of each, for what gives space back. Publishes may come along
+    /// with it.
+    fn reserve(&mut self, now: Time) -> Option<Room> {
+        let may_wait =
+            self.pending_again == 0 && !self.notes.is_finishing() && self.notes.len() == 0;
+        let least = if self.notes.ready_len(self.first_pending) > 0 {
+            Some(NOTE_LEN)
+        } else if self.pending.is_empty() {
+            Some(self.notes.ending_len(true).min(NOTE_LEN))
+        } else {
+            (!may_wait || self.log.gives_back()).then(|| self.first_len())
+        };
+        least
+            .and_then(|least| self.log.room(least, 0, now))
+            .or_else(|| self.log.gives_back().then(|| self.log.room(0, 0, now))?)
     }
 
     /// Messages at the front that were settled need not be written.
@@ -408,7 +389,7 @@ impl Journal {
         }
         if self.pending.is_empty() {
             self.log.all_dropped();
-            if self.notes_len() == 0 {
+            if self.notes.len() == 0 {
                 self.since = None;
             }
         }
@@ -428,49 +409,57 @@ impl Journal {
             // No message has come for a while: what a flood of them took goes back.
             self.pending.shrink_to(PENDING_KEPT);
         }
-        let mut left = room.records_in(buffer.len()) - self.notes_len();
+        let mut left = room.records_in(buffer.len());
         let first_lsn = self.first_pending;
         let mut writer = self.log.begin(&room, first_lsn, buffer);
         let mut live = 0;
-        while let Some(pending) = self.pending.pop_front_if(|pending| pending.len <= left) {
+        // Messages come behind all that was told before them, so there must be room for that too; what waits for
+        // messages itself stays behind if there is none.
+        let (ready, notes) = (self.notes.ready_len(first_lsn), self.notes.len());
+        if ready <= left {
+            let kept = if notes + self.first_len() <= left {
+                notes
+            } else {
+                ready
+            };
+            live = self.write_messages(&mut writer, &mut left, kept);
+        }
+        // Behind the messages: what was settled may stand in this very batch.
+        left = self.notes.write(&mut writer, self.first_pending, left);
+        let is_last = self.pending.is_empty();
+        self.notes.write_ending(&mut writer, is_last, left);
+        self.since = (!is_last || self.notes.len() > 0).then_some(now);
+        self.closed_waiters = self.waiting.len();
+        self.is_wanted = false;
+        let lsns = (first_lsn, self.first_pending);
+        Some(self.log.seal(room, writer, lsns, live, now))
+    }
+
+    /// Writes messages that wait, as long as more than `kept` bytes are `left`; how much they keep alive.
+    fn write_messages(
+        &mut self,
+        writer: &mut BatchWriter<'_>,
+        left: &mut usize,
+        kept: usize,
+    ) -> u64 {
+        let mut live = 0;
+        while let Some(pending) = self
+            .pending
+            .pop_front_if(|pending| pending.len + kept <= *left)
+        {
             let targets = pending.targets();
             let count = targets.clone().count() as u64;
             if count > 0 {
                 let message = pending.message.as_ref();
                 let payload = record::message_len(&message, targets.clone());
                 writer.begin_numbered(MESSAGE, self.first_pending, payload);
-                record::write_message(&mut writer, &message, targets);
+                record::write_message(writer, &message, targets);
                 live += count;
-                left -= pending.len;
+                *left -= pending.len;
             }
             self.passed(&pending);
         }
-        // Behind the messages: what was settled may stand in this very batch.
-        for run in self.settled.drain(..) {
-            run.write(SETTLED, &mut writer);
-        }
-        let sealed_upto = self.first_pending;
-        self.purged.retain(|(lsn, run)| {
-            let waits = *lsn > sealed_upto;
-            if !waits {
-                run.write(SETTLED, &mut writer);
-            }
-            waits
-        });
-        for mark in self.marks.drain(..) {
-            mark.write(&mut writer);
-        }
-        // That the broker has stopped is the last thing to be said, again if something else came behind.
-        let is_last = self.finishing && self.pending.is_empty();
-        if is_last && !(self.says_clean && writer.is_empty()) {
-            writer.begin(CLEAN, 0);
-        }
-        self.says_clean = is_last;
-        self.since = (!self.pending.is_empty() || !self.purged.is_empty()).then_some(now);
-        self.closed_waiters = self.waiting.len();
-        self.is_wanted = false;
-        let lsns = (first_lsn, self.first_pending);
-        Some(self.log.seal(room, writer, lsns, live, now))
+        live
     }
 
     /// The batch is durable.
@@ -533,7 +522,7 @@ impl Journal {
         let mut reads = self.reads.values();
         let is_due = self.log.is_rewriting() || self.log.wants_rewriting(now);
         if !is_due
-            || self.finishing
+            || self.notes.is_finishing()
             || self.is_overfull()
             || self.log.is_full()
             || reads.any(|read| matches!(read, Reading::Rewrite(_)))
@@ -552,7 +541,9 @@ impl Journal {
             Reading::PageIn(queue, lsn, stretch) => Some(Fetched::Pages(queue, lsn, stretch)),
             Reading::Letter(stretch) => Some(Fetched::Letters(stretch)),
             Reading::Ahead(stretch) => Some(Fetched::Ahead(stretch)),
-            Reading::Rewrite(stretch) => (!self.finishing).then_some(Fetched::Survivors(stretch)),
+            Reading::Rewrite(stretch) => {
+                (!self.notes.is_finishing()).then_some(Fetched::Survivors(stretch))
+            }
         }
     }
 
@@ -571,23 +562,5 @@ impl Journal {
                 visit(lsn, &message);
             }
         })
-    }
-}
-
-/// Adds a run, to the last one if it goes on from there.
-fn add_run(runs: &mut Vec<Run>, run: Run) {
-    let extended = runs.last_mut().is_some_and(|last| last.extend(run));
-    if !extended {
-        runs.push(run);
-    }
-}
-
-impl Mark {
-    fn write(&self, writer: &mut BatchWriter<'_>) {
-        match self {
-            Self::Flagged(run) => run.write(FLAGGED, writer),
-            Self::Returned(run) => run.write(RETURNED, writer),
-            Self::Started => writer.begin(STARTED, 0),
-        }
     }
 }

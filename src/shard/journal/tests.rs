@@ -1,5 +1,7 @@
 //! Lives of a journal on a disk in memory.
 
+mod full;
+
 use std::collections::BTreeMap;
 
 use super::recovery::RecoveredQueue;
@@ -13,18 +15,24 @@ const LATE: Time = Time(u64::MAX / 2);
 
 /// The files of one log.
 #[derive(Default)]
-struct Disk(BTreeMap<FileNumber, Vec<u8>>);
+struct Disk {
+    files: BTreeMap<FileNumber, Vec<u8>>,
+    /// There is no space for another one.
+    is_full: bool,
+    /// Since [`LATE`]: what waits for the next batch is due each time.
+    elapsed: Duration,
+}
 
 impl Image for &Disk {
     fn files(&self) -> Vec<(FileNumber, u64)> {
-        let files = self.0.iter();
+        let files = self.files.iter();
         files
             .map(|(file, bytes)| (*file, bytes.len() as u64))
             .collect()
     }
 
     fn read(&mut self, file: FileNumber, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        let bytes = &self.0[&file][offset as usize..];
+        let bytes = &self.files[&file][offset as usize..];
         buffer.copy_from_slice(&bytes[..buffer.len()]);
         Ok(())
     }
@@ -43,7 +51,7 @@ impl Disk {
     /// and how often it came back.
     fn told(&self) -> Vec<(u64, bool, u32)> {
         let (found, _) = self.start();
-        let mut found = found.expect("the queue is there");
+        let mut found = found.unwrap_or_default();
         let returned: BTreeMap<_, _> = std::mem::take(&mut found.returned).into_iter().collect();
         let told = found.drain().map(|one| {
             let Paged { position, .. } = one.paged;
@@ -56,21 +64,38 @@ impl Disk {
     /// Writes all that waits.
     fn write(&mut self, journal: &mut Journal) {
         while !journal.is_quiet() {
-            if let Some(len) = journal.next_commit(LATE) {
-                let mut buffer = vec![0; len];
-                let placed = journal.commit(&mut buffer, LATE).expect("it was due");
-                let file = self.0.get_mut(&placed.file).expect("it was made");
-                let at = placed.offset as usize;
-                file[at..at + placed.len].copy_from_slice(&buffer[..placed.len]);
-                journal.written();
-            }
-            while let Some(request) = journal.next_request() {
-                if let DiskRequest::Prepare { file, size } = request {
-                    self.0.insert(file, vec![0; size as usize]);
-                    journal.prepared(file, true, LATE);
+            self.write_batch(journal);
+        }
+    }
+
+    /// Writes one batch, if there is room for it.
+    fn write_batch(&mut self, journal: &mut Journal) -> bool {
+        self.elapsed += RIDE;
+        let now = LATE + self.elapsed;
+        let len = journal.next_commit(now);
+        if let Some(len) = len {
+            let mut buffer = vec![0; len];
+            let placed = journal.commit(&mut buffer, now).expect("it was due");
+            let file = self.files.get_mut(&placed.file).expect("it was made");
+            let at = placed.offset as usize;
+            file[at..at + placed.len].copy_from_slice(&buffer[..placed.len]);
+            journal.written();
+        }
+        while let Some(request) = journal.next_request() {
+            match request {
+                DiskRequest::Prepare { file, size } => {
+                    if !self.is_full {
+                        self.files.insert(file, vec![0; size as usize]);
+                    }
+                    journal.prepared(file, !self.is_full, now);
                 }
+                DiskRequest::Remove { file } => {
+                    self.files.remove(&file);
+                }
+                request => panic!("nobody asked for {request:?}"),
             }
         }
+        len.is_some()
     }
 
     /// A clean stop, with that to be told of messages: position, and how often each came back.
@@ -143,7 +168,7 @@ fn nor_does_what_comes_then_to_a_log_that_was_never_used() {
     let mut disk = Disk::default();
     let (_, mut journal) = disk.start();
     disk.stop(journal, &[]);
-    assert!(disk.0.is_empty(), "there is nothing to be said");
+    assert!(disk.files.is_empty(), "there is nothing to be said");
     (_, journal) = disk.start();
     finish(&mut journal, &[]);
     publish(&mut journal, 0, true);
@@ -177,14 +202,14 @@ fn after_a_clean_stop_no_damage_goes_unnoticed() {
     disk.stop(journal, &[(1, 2)]);
     let told = disk.told();
     let mut noticed = 0;
-    for file in disk.0.keys().copied().collect::<Vec<_>>() {
-        let places = disk.0[&file].iter().enumerate();
+    for file in disk.files.keys().copied().collect::<Vec<_>>() {
+        let places = disk.files[&file].iter().enumerate();
         let places: Vec<usize> = places
             .filter(|(_, byte)| **byte != 0)
             .map(|(at, _)| at)
             .collect();
         for at in places {
-            let flip = |disk: &mut Disk| disk.0.get_mut(&file).expect("it is there")[at] ^= 1;
+            let flip = |disk: &mut Disk| disk.files.get_mut(&file).expect("it is there")[at] ^= 1;
             flip(&mut disk);
             let found = Recovered::read(&mut &disk).expect("it is ours");
             match found.damage() {
