@@ -217,12 +217,13 @@ impl Queue {
             return admitted;
         }
         let lane = self.ready.lane_for(&incoming.message);
+        let body_len = incoming.message.body_len() as u64;
         if keep.paged {
             let paged = Paged {
                 position,
                 lsn: keep.lsn,
                 expires,
-                body_len: incoming.message.body_len() as u32,
+                body_len: body_len as u32,
                 redelivered: false,
             };
             self.ready.push_paged(lane, paged);
@@ -235,7 +236,7 @@ impl Queue {
                 redelivered: false,
                 message: incoming.stored(),
             };
-            self.ready.push(lane, entry);
+            self.ready.push(lane, entry, body_len);
         }
         self.shorten(limits::JOB_STEPS_PER_TURN);
         if expires != NEVER && expires <= sink.now_ms() {

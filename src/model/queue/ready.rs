@@ -141,10 +141,11 @@ impl Ready {
         self.notes_mut().returns.insert(position, returns);
     }
 
-    /// A message that came in last. There must be no pages before it.
-    pub(super) fn push(&mut self, lane: u8, entry: Entry) {
+    /// A message that came in last, with so many bytes of body. There must be no pages before it.
+    pub(super) fn push(&mut self, lane: u8, entry: Entry, body_len: u64) {
         self.note_expiry(lane, entry.position, entry.expires);
-        self.came_entry(lane, &entry);
+        self.bytes += entry.message.size();
+        self.came(lane, body_len);
         self.lane_mut(lane).push(entry);
     }
 
@@ -158,7 +159,8 @@ impl Ready {
     /// A message that was taken before goes back to its place.
     pub(super) fn put_back(&mut self, lane: u8, entry: Entry) {
         self.note_early(lane, entry.position, entry.expires);
-        self.came_entry(lane, &entry);
+        self.bytes += entry.message.size();
+        self.came(lane, entry.message.as_ref().body_len() as u64);
         self.lane_mut(lane).put_back(entry);
     }
 
@@ -311,11 +313,6 @@ impl Ready {
 
     fn notes_mut(&mut self) -> &mut Notes {
         self.notes.get_or_insert_default()
-    }
-
-    fn came_entry(&mut self, lane: u8, entry: &Entry) {
-        self.bytes += entry.message.size();
-        self.came(lane, entry.message.as_ref().body_len() as u64);
     }
 
     fn came_paged(&mut self, lane: u8, paged: Paged) {
