@@ -59,8 +59,9 @@ const CRASHES: u64 = 60;
 /// - 20387: the oracle asked for order where flipped bits had brought back what had been delayed and had come;
 /// - 459547284: and where that had left its queue meanwhile;
 /// - 513058315: a delayed message that was due during a clean stop went, and was in its queue again after it;
-/// - 78117079: letters that a queue of the same core had refused, and passed on, waited for themselves.
-const FOUND: [(u64, Extras); 21] = [
+/// - 78117079: letters that a queue of the same core had refused, and passed on, waited for themselves;
+/// - 328543513: the oracle took what was settled of a message that was published again for the one that came first.
+const FOUND: [(u64, Extras); 22] = [
     (1, Extras::PLAIN),
     (2, Extras::PLAIN),
     (3, Extras::PLAIN),
@@ -82,6 +83,7 @@ const FOUND: [(u64, Extras); 21] = [
     (459_547_284, Extras::ACCEPTING),
     (513_058_315, Extras::ACCEPTING),
     (78_117_079, Extras::ALL),
+    (328_543_513, Extras::ALL),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

@@ -479,13 +479,15 @@ impl Oracle {
         self.queues[queue].returned = true;
     }
 
-    /// That a message was settled is durable now, if the publish that followed is (and was written).
+    /// That a message was settled is durable now, if the publish that followed is (and was written). Of one that came
+    /// again since, somebody else may have settled the other.
     pub(crate) fn harden(&mut self, queue: usize, message: u64, by: u64) {
         let found = &self.queues[queue];
         let written = found.records.get(&by).is_some_and(|record| {
             record.gone == Gone::No && self.deaths(queue, by, record).is_empty()
         });
-        if !written || found.lossy || !found.durable || !self.messages[by as usize].persistent {
+        let is_kept = found.durable && !found.lossy && self.messages[by as usize].persistent;
+        if !written || !is_kept || self.is_repeated(message) {
             return;
         }
         self.settled_for_ever(queue, message);
