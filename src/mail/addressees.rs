@@ -2,6 +2,7 @@
 //! told. Cleared and used again.
 
 use crate::base::{CoreId, QueueId};
+use crate::model::Topology;
 
 /// Queues by core.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ struct Group {
 
 impl Addressees {
     /// Nobody any more.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         for group in &mut self.groups[..self.len] {
             group.queues.clear();
             group.queues.shrink_to(KEPT_BYTES);
@@ -32,8 +33,19 @@ impl Addressees {
         self.len = 0;
     }
 
+    /// These queues and no others, but for those that are gone.
+    #[inline]
+    pub fn set(&mut self, queues: &[QueueId], topology: &Topology) {
+        self.clear();
+        for &queue in queues {
+            if let Some(definition) = topology.queue(queue) {
+                self.add(definition.owner, queue);
+            }
+        }
+    }
+
     /// A queue and the core that holds it.
-    pub fn add(&mut self, core: CoreId, queue: QueueId) {
+    fn add(&mut self, core: CoreId, queue: QueueId) {
         let mut used = self.groups[..self.len].iter();
         let index = used.position(|group| group.core == core);
         let index = index.unwrap_or_else(|| self.begin_group(core));

@@ -114,17 +114,6 @@ impl RouteCache {
         is_it.then_some(exchange)
     }
 
-    #[inline]
-    fn address_to(&mut self, queues: &[QueueId], topology: &Topology) {
-        self.addressees.clear();
-        for &queue in queues {
-            let Some(definition) = topology.queue(queue) else {
-                continue;
-            };
-            self.addressees.add(definition.owner, queue);
-        }
-    }
-
     /// Whether the properties ask for persistence. They must be well-formed, a user id in them the
     /// connection's own, and an expiration a time.
     #[inline]
@@ -416,7 +405,7 @@ impl Channel {
             copies.reverse();
         }
         for (queues, message) in copies {
-            self.route.address_to(&queues, topology);
+            self.route.addressees.set(&queues, topology);
             self.send_to_resolved(mandatory, message, number, connection, context);
         }
     }
@@ -511,7 +500,7 @@ impl Channel {
             &mut scratch.targets,
         );
         let cache = &mut self.route;
-        cache.address_to(&scratch.targets, topology);
+        cache.addressees.set(&scratch.targets, topology);
         cache.is_unroutable = routed.is_unroutable;
         cache.is_open = routed.open == 1;
         cache.resolved = None;

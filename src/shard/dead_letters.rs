@@ -127,12 +127,7 @@ impl DeadLetters {
         is_confirmed: bool,
         context: &mut ShardContext<'_>,
     ) -> Option<u64> {
-        self.addressees.clear();
-        for target in &self.targets {
-            if let Some(definition) = context.topology.queue(*target) {
-                self.addressees.add(definition.owner, *target);
-            }
-        }
+        self.addressees.set(&self.targets, context.topology);
         if self.addressees.is_empty() {
             return None;
         }
@@ -415,8 +410,11 @@ impl Shard {
                 target.is_some_and(|target| !is_cycle(validated, target.name.as_str()))
             });
         }
-        // It had to know the way here; nobody gets to see it.
-        let stripped = sender_selected::without_bcc(validated);
+        // A delayed message had to know the way until now; nobody gets to see it.
+        let stripped = match letter.reason {
+            Reason::Delayed => sender_selected::without_bcc(validated),
+            _ => None,
+        };
         let message = MessageRef {
             properties: stripped.as_deref().unwrap_or(&properties),
             ..message

@@ -26,11 +26,9 @@ use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{ExchangeId, MessageRef, QueueId, SessionId, StoredMessage, limits};
 use crate::mail::{News, Publish, Publisher, ToSession};
-use crate::model::Topology;
 use crate::model::arguments::Arguments;
 use crate::model::deduplication::Key;
 use crate::model::exchange::deduplicating::{Cache, Note};
-use crate::model::exchange::own_queue;
 use crate::model::queue::Queue;
 use crate::model::topology::Origin;
 
@@ -194,7 +192,7 @@ impl Shard {
         let properties = Properties::from_validated(message.properties);
         let cache = self.deduplication.caches.get(&queue);
         let note = cache.and_then(|cache| cache.note(properties));
-        let exchange = exchange_of(queue, context.topology);
+        let exchange = context.topology.exchange_with_own(queue);
         let known = match &note {
             Some(note) => self.known(queue, note.key),
             None => Known::No,
@@ -328,13 +326,6 @@ impl Shard {
             self.deduplication.release(waiting, context);
         }
     }
-}
-
-/// The exchange that the queue belongs to.
-fn exchange_of(queue: QueueId, topology: &Topology) -> Option<ExchangeId> {
-    let definition = topology.queue(queue)?;
-    let name = own_queue::exchange_of(&definition.name)?;
-    topology.exchange_by_name(definition.vhost, name)
 }
 
 fn wants_it_back(publisher: Publisher) -> bool {

@@ -171,11 +171,15 @@ impl Topology {
 
     /// Whether messages wait in this queue until they are routed anew: it is a delayed exchange's own.
     pub fn delays(&self, id: QueueId) -> bool {
-        let exchange = self.queue(id).and_then(|queue| {
-            let name = own_queue::exchange_of(&queue.name)?;
-            self.exchange(self.exchange_by_name(queue.vhost, name)?)
-        });
+        let exchange = self.exchange_with_own(id).and_then(|id| self.exchange(id));
         exchange.is_some_and(|exchange| exchange.kind == ExchangeKind::Delayed)
+    }
+
+    /// The exchange that has this queue for itself.
+    pub fn exchange_with_own(&self, id: QueueId) -> Option<ExchangeId> {
+        let queue = self.queue(id)?;
+        let name = own_queue::exchange_of(&queue.name)?;
+        self.exchange_by_name(queue.vhost, name)
     }
 
     /// Where a message is kept for those that an exchange leads to later.

@@ -61,10 +61,7 @@ impl Notes {
             first: position,
             count: 1,
         };
-        let extended = self.settled.back_mut().is_some_and(|last| last.extend(run));
-        if !extended {
-            self.settled.push_back(run);
-        }
+        add_run(&mut self.settled, run);
     }
 
     /// So are those of a run, once all messages below `upto` are in the log or dropped. Called with ascending `upto`.
@@ -80,7 +77,7 @@ impl Notes {
     ) {
         self.finishing = true;
         self.says_clean = is_clean;
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs = VecDeque::new();
         for (queue, first, returns) in flagged {
             let run = Run {
                 queue,
@@ -91,10 +88,7 @@ impl Notes {
                 let count = u64::from(returns);
                 self.marks.push(Mark::Returned(Run { count, ..run }));
             }
-            let extended = runs.last_mut().is_some_and(|last| last.extend(run));
-            if !extended {
-                runs.push(run);
-            }
+            add_run(&mut runs, run);
         }
         self.marks.extend(runs.into_iter().map(Mark::Flagged));
     }
@@ -175,6 +169,14 @@ impl Notes {
         if self.says_clean && !stands {
             writer.begin(CLEAN, 0);
         }
+    }
+}
+
+/// Adds a run, to the last one if it goes on from there.
+fn add_run(runs: &mut VecDeque<Run>, run: Run) {
+    let extended = runs.back_mut().is_some_and(|last| last.extend(run));
+    if !extended {
+        runs.push_back(run);
     }
 }
 
