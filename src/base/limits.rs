@@ -161,9 +161,12 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 pub const BLOCKED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a full disk is tried again: whoever makes room there does so by hand or once a minute.
 pub const DISK_RETRY: Duration = Duration::from_secs(1);
-/// How soon a segment is gone through once more of which not all could be read, before what that held is given up: what
-/// passes at all has mostly passed by then.
-pub const REWRITE_RETRY: Duration = Duration::from_secs(1);
+/// How soon what the disk failed to read is read again, before it is given up: what passes at all has mostly passed by
+/// then.
+pub const READ_RETRY: Duration = Duration::from_secs(1);
+/// How often a piece of the log is read that messages are waited for in, before they are left out. Each time takes
+/// [`READ_RETRY`], and whoever waits for one that is gone for good waits for all of them.
+pub const READ_TRIES: usize = 3;
 /// Memory that one pattern of a permission may be compiled into, in bytes: patterns of a line take some
 /// hundred, and counted repetitions of counted repetitions are a slip.
 pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;

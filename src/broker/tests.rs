@@ -8,7 +8,9 @@ mod duplicates;
 mod large;
 mod moving;
 mod policies;
+mod site;
 mod stuck;
+mod unreadable;
 
 use std::collections::{BTreeMap, VecDeque};
 

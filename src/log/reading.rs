@@ -107,7 +107,7 @@ impl Log {
             return Some(stretch);
         }
         if self.unread.is_none_or(|(unread, _)| unread != epoch) {
-            self.unread = Some((epoch, now + limits::REWRITE_RETRY));
+            self.unread = Some((epoch, now + limits::READ_RETRY));
             return None;
         }
         // What still lives here could not be read twice: it is lost, and the file shall be looked at.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::confirms::tell;
 use super::{Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
-use crate::base::{CoreId, ExchangeId, MessageRef, Name, Notices, QueueId, limits};
+use crate::base::{CoreId, ExchangeId, Lsn, MessageRef, Name, Notices, QueueId, limits};
 use crate::log::{Located, Stretch};
 use crate::mail::{Addressees, Confirms, News, Publisher};
 use crate::model::Topology;
@@ -271,9 +271,10 @@ impl Shard {
         self.dead_letters.awaits_commit = false;
     }
 
-    /// A piece of the log was read for the first letter, and serves those that are in it as well.
+    /// A piece of the log was read for the letter with that number, and serves the others that are in it as well.
     pub(super) fn letters_read(
         &mut self,
+        asked: Lsn,
         stretch: &Stretch,
         bytes: Option<&[u8]>,
         notices: &mut Notices,
@@ -300,26 +301,34 @@ impl Shard {
                     }
                 }
             });
-        let Some((queue, letter)) = letters
-            .waiting
-            .pop_front_if(|(_, letter)| letter.message.is_none())
-        else {
-            return;
+        // What was written again while it was read is elsewhere now, and not lost.
+        let lost = match bytes {
+            Some(_) => asked..asked.next(),
+            None => asked..stretch.end_lsn,
         };
-        let Some(owned) = find(&mut self.queues, queue) else {
-            return;
-        };
-        let lsn = letter.slot.and_then(|slot| owned.queue.unsettled_lsn(slot));
-        if lsn.is_some_and(|lsn| lsn >= stretch.end_lsn) {
-            // It was written again while it was read, and where it was read may be another segment by now.
-            self.dead_letters.waiting.push_front((queue, letter));
-            return;
-        }
-        notices.add(|| {
-            "a message that should be dead-lettered can't be read from the log: it is lost"
-                .to_owned()
+        let mut left = 0;
+        letters.waiting.retain(|(queue, letter)| {
+            let owned = find(queues, *queue).filter(|_| letter.message.is_none());
+            let (Some(owned), Some(slot)) = (owned, letter.slot) else {
+                return true;
+            };
+            let lsn = owned.queue.unsettled_lsn(slot);
+            let is_lost = lsn.is_some_and(|lsn| lost.contains(&lsn));
+            if is_lost {
+                // The log isn't told: a later start may be able to read it.
+                owned.queue.forget_letter(letter);
+                owned.account(&mut self.memory);
+                left += 1;
+            }
+            !is_lost
         });
-        self.forget_letter(queue, &letter);
+        if left > 0 {
+            notices.add(|| {
+                format!(
+                    "{left} messages that should be dead-lettered can't be read from the log, where they stay"
+                )
+            });
+        }
     }
 
     fn send_letter(&mut self, queue: QueueId, mut letter: Letter, context: &mut ShardContext<'_>) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::journal::{Fetched, Journal, Kept, LogQueue, Recovered, Target};
+use super::journal::{Journal, Kept, LogQueue, Purpose, Recovered, Target};
 use super::memory::Memory;
 use super::{Owned, Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
@@ -217,29 +217,33 @@ impl Shard {
         notices: &mut Notices,
         context: &mut ShardContext<'_>,
     ) {
-        match self.journal.fetched(read) {
-            Some(Fetched::Pages(queue, asked, stretch)) => {
+        let fetched = self.journal.fetched(read, bytes.is_none(), self.now);
+        let Some((purpose, stretch)) = fetched else {
+            return;
+        };
+        match purpose {
+            Purpose::Page(queue, asked) => {
                 let lost = self.page_in(queue, asked, &stretch, bytes);
                 if lost > 0 {
                     notices.add(|| {
                         format!(
-                            "{lost} messages of a queue can't be read from the log: they are lost"
+                            "{lost} messages of a queue can't be read from the log, where they stay: it goes on \
+                             without them"
                         )
                     });
                 }
                 self.with_queue(queue, context, |queue, sink| queue.pump(sink));
                 self.get_waiting(queue, context);
             }
-            Some(Fetched::Letters(stretch)) => {
-                self.letters_read(&stretch, bytes, notices);
+            Purpose::Letter(asked) => {
+                self.letters_read(asked, &stretch, bytes, notices);
                 self.send_letters(context);
             }
-            Some(Fetched::Ahead(stretch)) => self.ahead_read(&stretch, bytes),
-            Some(Fetched::Survivors(stretch)) => {
+            Purpose::Ahead => self.ahead_read(&stretch, bytes),
+            Purpose::Rewrite => {
                 let survivors = self.survivors(&stretch, bytes.unwrap_or(&[]));
                 self.rewrite(survivors);
             }
-            None => {}
         }
     }
 

@@ -55,6 +55,7 @@ impl Shard {
         for (_, id) in std::mem::replace(&mut self.timers.due, rest) {
             self.look_after(id, context);
         }
+        self.journal.retry_reads(now);
         self.release_delayed();
         self.read_ahead();
         self.send_letters(context);

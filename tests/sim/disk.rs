@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use leveret::base::Time;
+use leveret::base::{Time, limits};
 use leveret::broker::Core;
-use leveret::log::{DiskRequest, FileNumber, Image, LogName, Placed, ReadError};
+use leveret::log::{DiskRequest, FileNumber, Image, LogName, Placed, ReadError, ReadId};
 
 use crate::dice::Dice;
 use crate::trace;
@@ -28,7 +28,9 @@ pub(crate) struct Disk {
     pub(crate) harsh: bool,
     /// Of so many reads one fails; 0 is none.
     pub(crate) eio_of: usize,
-    /// How many reads have failed.
+    /// Reads that have failed and are tried again, and how often they have.
+    failing: BTreeMap<(LogId, ReadId), usize>,
+    /// How many reads have failed so often that they are given up.
     pub(crate) failed_reads: usize,
     /// Operations that were completed, and the one that fails.
     pub(crate) done: u64,
@@ -194,7 +196,11 @@ impl Disk {
                 let at = offset as usize;
                 let bytes = found.and_then(|bytes| bytes.get(at..at + len));
                 let fails = fails_now || eio > 0 && dice.chance(1, eio);
-                self.failed_reads += usize::from(fails);
+                if fails {
+                    let failures = self.failing.entry((log, read)).or_default();
+                    *failures += 1;
+                    self.failed_reads += usize::from(*failures == limits::READ_TRIES);
+                }
                 core.read_done(now, log.1, read, bytes.filter(|_| !fails));
             }
         }
@@ -205,6 +211,7 @@ impl Disk {
     pub(crate) fn crash(&mut self, dice: &mut Dice) {
         let harsh = self.harsh;
         self.is_fatal = false;
+        self.failing.clear();
         for directory in self.directories.values_mut() {
             if let Some(write) = directory.write.take() {
                 directory.tear(&write, harsh, dice);

@@ -228,7 +228,7 @@ fn a_read_that_fails_once_while_survivors_are_written_again_costs_nothing() {
     assert!(first.len() < alive, "some could not be read");
     assert!(!log.segments[0].damaged, "and are not given up");
     assert!(!log.wants_rewriting(disk.now), "not at once");
-    disk.now = disk.now + limits::REWRITE_RETRY;
+    disk.now = disk.now + limits::READ_RETRY;
     assert!(log.wants_rewriting(disk.now));
     let (second, _) = go_through(&disk, &mut log, None);
     assert!(second.len() >= alive - first.len());
@@ -244,7 +244,7 @@ fn what_cannot_be_read_twice_is_given_up_and_reported() {
     let oldest = log.segments[0].file.file;
     let (first, _) = go_through(&disk, &mut log, Some(0));
     assert!(first.len() < alive);
-    disk.now = disk.now + limits::REWRITE_RETRY;
+    disk.now = disk.now + limits::READ_RETRY;
     go_through(&disk, &mut log, Some(0));
     assert!(log.segments[0].damaged);
     assert_eq!(log.segments[0].live, 0);
@@ -252,7 +252,7 @@ fn what_cannot_be_read_twice_is_given_up_and_reported() {
         disk.append(&mut log, &[b"x"]).expect("room");
     }
     assert_eq!(disk.quarantined, [oldest], "once, and nothing else");
-    disk.now = disk.now + limits::REWRITE_RETRY;
+    disk.now = disk.now + limits::READ_RETRY;
     assert_ne!(
         log.segments.front().map(|segment| segment.file.file),
         Some(oldest),

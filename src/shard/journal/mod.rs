@@ -57,6 +57,8 @@ pub(super) struct Journal {
     since: Option<Time>,
     reads: HashMap<ReadId, Reading>,
     next_read: u64,
+    /// Those that failed, and when each is tried again.
+    retries: VecDeque<(Time, ReadId)>,
     requests: VecDeque<DiskRequest>,
     next_volatile: u64,
     /// The batch that says that the log was opened is durable, or need not be written.
@@ -99,25 +101,25 @@ pub(super) struct Waiter {
     pub(super) upto: u64,
 }
 
-/// What a read is for.
-#[derive(Debug)]
-enum Reading {
-    PageIn(QueueId, Lsn, Stretch),
-    Letter(Stretch),
-    Ahead(Stretch),
-    Rewrite(Stretch),
+/// What a piece of the log is read for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// A queue waits for the message of that number, and for what stands behind it.
+    Page(QueueId, Lsn),
+    /// The first dead letter that waits has that number.
+    Letter(Lsn),
+    /// Delayed messages that will soon be due.
+    Ahead,
+    /// Its survivors are written again.
+    Rewrite,
 }
 
-/// What came of a read.
-pub(super) enum Fetched {
-    /// For a queue that waits for the message of that number, and for what stands behind it.
-    Pages(QueueId, Lsn, Stretch),
-    /// For the first dead letter that waits for it.
-    Letters(Stretch),
-    /// For delayed messages that will soon be due.
-    Ahead(Stretch),
-    /// Messages whose survivors are to be written again.
-    Survivors(Stretch),
+/// A read that is under way, or waits to be tried again.
+#[derive(Debug)]
+struct Reading {
+    purpose: Purpose,
+    stretch: Stretch,
+    tries: usize,
 }
 
 /// What nobody waits for is written after so long,
@@ -145,6 +147,7 @@ impl Journal {
             room: None,
             since: None,
             reads: HashMap::new(),
+            retries: VecDeque::new(),
             next_read: 0,
             requests: VecDeque::new(),
             next_volatile: 0,
@@ -321,7 +324,9 @@ impl Journal {
 
     /// When [`Journal::next_commit`] has something to write that it doesn't have yet.
     pub(super) fn next_timer(&self) -> Option<Time> {
-        self.log.next_timer(self.since.map(|since| since + RIDE))
+        let log = self.log.next_timer(self.since.map(|since| since + RIDE));
+        let retry = self.retries.front().map(|(due, _)| *due);
+        log.into_iter().chain(retry).min()
     }
 
     /// How large a buffer the next batch needs, if it is time for one.
@@ -482,39 +487,58 @@ impl Journal {
 
     /// Has a message read that a queue wants back, if it is there.
     pub(super) fn fetch(&mut self, queue: QueueId, lsn: Lsn) -> Located {
-        self.find_and_read(lsn, |stretch| Reading::PageIn(queue, lsn, stretch))
+        self.find_and_read(lsn, Purpose::Page(queue, lsn))
     }
 
     /// The same for a message that is to be dead-lettered.
     pub(super) fn fetch_letter(&mut self, lsn: Lsn) -> Located {
-        self.find_and_read(lsn, Reading::Letter)
+        self.find_and_read(lsn, Purpose::Letter(lsn))
     }
 
     /// The same, for a delayed message that will soon be due.
     pub(super) fn fetch_ahead(&mut self, lsn: Lsn) -> Located {
-        self.find_and_read(lsn, Reading::Ahead)
+        self.find_and_read(lsn, Purpose::Ahead)
     }
 
-    fn find_and_read(&mut self, lsn: Lsn, purpose: impl FnOnce(Stretch) -> Reading) -> Located {
+    fn find_and_read(&mut self, lsn: Lsn, purpose: Purpose) -> Located {
         let located = self.log.locate(lsn);
         match located {
-            Located::Here(stretch) => self.read(stretch, purpose(stretch)),
+            Located::Here(stretch) => self.read(stretch, purpose),
             Located::NotYet => self.is_wanted = true,
             Located::Nowhere => {}
         }
         located
     }
 
-    fn read(&mut self, stretch: Stretch, purpose: Reading) {
+    fn read(&mut self, stretch: Stretch, purpose: Purpose) {
         let read = ReadId(self.next_read);
         self.next_read += 1;
-        self.reads.insert(read, purpose);
-        self.requests.push_back(DiskRequest::Read {
-            read,
-            file: stretch.file,
-            offset: stretch.offset,
-            len: stretch.len,
-        });
+        let reading = Reading {
+            purpose,
+            stretch,
+            tries: 0,
+        };
+        self.reads.insert(read, reading);
+        self.request(read);
+    }
+
+    fn request(&mut self, read: ReadId) {
+        if let Some(Reading { stretch, tries, .. }) = self.reads.get_mut(&read) {
+            *tries += 1;
+            self.requests.push_back(DiskRequest::Read {
+                read,
+                file: stretch.file,
+                offset: stretch.offset,
+                len: stretch.len,
+            });
+        }
+    }
+
+    /// Tries those reads again of which it is time.
+    pub(super) fn retry_reads(&mut self, now: Time) {
+        while let Some((_, read)) = self.retries.pop_front_if(|(due, _)| *due <= now) {
+            self.request(read);
+        }
     }
 
     /// Has the next piece of the oldest segment read, if its survivors are to be written again.
@@ -525,26 +549,32 @@ impl Journal {
             || self.notes.is_finishing()
             || self.is_overfull()
             || self.log.is_full()
-            || reads.any(|read| matches!(read, Reading::Rewrite(_)))
+            || reads.any(|reading| reading.purpose == Purpose::Rewrite)
         {
             return;
         }
         if let Some(stretch) = self.log.next_to_rewrite(now) {
-            self.read(stretch, Reading::Rewrite(stretch));
+            self.read(stretch, Purpose::Rewrite);
         }
     }
 
-    /// What a read was for; none if that is no matter any more. After the mark of a clean stop nothing
-    /// may be written, not even again.
-    pub(super) fn fetched(&mut self, read: ReadId) -> Option<Fetched> {
-        match self.reads.remove(&read)? {
-            Reading::PageIn(queue, lsn, stretch) => Some(Fetched::Pages(queue, lsn, stretch)),
-            Reading::Letter(stretch) => Some(Fetched::Letters(stretch)),
-            Reading::Ahead(stretch) => Some(Fetched::Ahead(stretch)),
-            Reading::Rewrite(stretch) => {
-                (!self.notes.is_finishing()).then_some(Fetched::Survivors(stretch))
-            }
+    /// What was read, and what for; none if that is no matter any more, or if it is tried again, having failed.
+    pub(super) fn fetched(
+        &mut self,
+        read: ReadId,
+        has_failed: bool,
+        now: Time,
+    ) -> Option<(Purpose, Stretch)> {
+        let reading = self.reads.get(&read)?;
+        let (purpose, stretch) = (reading.purpose, reading.stretch);
+        if has_failed && reading.tries < limits::READ_TRIES {
+            self.retries.push_back((now + limits::READ_RETRY, read));
+            return None;
         }
+        self.reads.remove(&read);
+        // After the mark of a clean stop nothing may be written, not even again.
+        let is_late = purpose == Purpose::Rewrite && self.notes.is_finishing();
+        (!is_late).then_some((purpose, stretch))
     }
 
     /// Hands over the messages of a stretch that was read: LSN, and the message. Whether all of it was
