@@ -276,7 +276,9 @@ impl Shard {
                 }
                 for target in message.targets().filter(|target| target.queue == log) {
                     let (position, priority) = (target.position, message.priority());
-                    if queue.resident_bytes().0 < enough
+                    // What stands in a batch before the one that is asked for has another priority, and time.
+                    if lsn >= asked
+                        && queue.resident_bytes().0 < enough
                         && queue.page_in(position, lsn, priority, || message.store())
                     {
                         taken += 1;
@@ -414,8 +416,15 @@ impl Shard {
         if owned.is_fetching || !is_wanted {
             return 0;
         }
-        if self.memory.is_full() && !owned.queue.is_starved() {
-            return 0;
+        if self.memory.is_full() {
+            if !owned.queue.is_starved() {
+                return 0;
+            }
+            // What was fetched before those in front of it came back, or before more urgent ones came.
+            if owned.queue.resident_bytes().0 > FETCH_LEAST {
+                owned.queue.page_out();
+                owned.account(&mut self.memory);
+            }
         }
         let mut lost = 0;
         while let Some(lsn) = owned.queue.wants_page() {

@@ -1,33 +1,27 @@
 //! A disk that runs full: confirms stop, nothing that was confirmed is lost, and consumers make room again.
 //!
-//! The file system is a real one of 64 MiB in a file, which takes root and loop devices. Where there are none, these
-//! tests say so and pass.
+//! The file system is a real one of 64 MiB. Where there can't be one, these tests say so and pass.
 
 use crate::kill::number_from;
 use crate::lives::{durable_queue, keep};
 use crate::load::{Consumer, Published, Publisher, Receipt, mix};
-use crate::support::broker::{Broker, scratch_directory};
+use crate::small_disk::{DISK_BYTES, SmallDisk};
+use crate::support::broker::Broker;
 use crate::support::home::Home;
 use crate::support::wire;
 use amq_protocol::protocol::basic::{AMQPProperties, Publish};
 use amq_protocol::types::AMQPValue;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tempfile::TempDir;
 
-const DISK_BYTES: u64 = 64 * 1024 * 1024;
 /// So many confirmed messages, of more than 1 KiB on average, are certain not to fit.
 const MESSAGES_MAX: u64 = 4 * DISK_BYTES / 1024;
 /// So long without a confirm, and the disk counts as full.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Only the real end of space is to count.
-const CONFIGURATION: &str = "disk_free_limit.absolute = 1\n";
 const QUEUE: &str = "queue";
 /// Bytes of a body: so many messages of that size fill the disk that their notes are a large part of it.
 const SMALL_BYTES: usize = 80;
@@ -269,70 +263,4 @@ fn take_until_the_end(mut consumer: Consumer) -> (Consumer, Vec<Receipt>) {
     }
     receipts.pop();
     (consumer, receipts)
-}
-
-/// A small file system of its own, unmounted when the test is over, however it ends.
-struct SmallDisk {
-    mounted_at: PathBuf,
-    _directory: TempDir,
-}
-
-impl SmallDisk {
-    /// None, with the reason printed, where this isn't possible.
-    fn mount() -> Option<Self> {
-        let directory = scratch_directory();
-        let image = directory.path().join("image");
-        let mounted_at = directory.path().join("disk");
-        std::fs::create_dir(&mounted_at).expect("the scratch directory is writable");
-        let file = std::fs::File::create(&image).expect("the scratch directory is writable");
-        file.set_len(DISK_BYTES).expect("a file may have holes");
-        let done = run(Command::new("mkfs.ext4").arg("-q").arg(&image)).and_then(|()| {
-            run(Command::new("mount")
-                .args(["-o", "loop"])
-                .args([&image, &mounted_at]))
-        });
-        match done {
-            Ok(()) => Some(Self {
-                mounted_at,
-                _directory: directory,
-            }),
-            Err(reason) => {
-                println!("not tested: {reason}");
-                None
-            }
-        }
-    }
-
-    fn home(&self) -> Home {
-        Home::with_data_in(self.mounted_at.join("data"), CONFIGURATION)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A broker that a failed test left behind may be dying still.
-        let unmount =
-            |arguments: &[&str], at: &Path| run(Command::new("umount").args(arguments).arg(at));
-        if let Err(first) = unmount(&[], &self.mounted_at)
-            && let Err(then) = unmount(&["--lazy"], &self.mounted_at)
-        {
-            eprintln!(
-                "{} stays mounted: {first}; {then}",
-                self.mounted_at.display()
-            );
-        }
-    }
-}
-
-/// Runs a tool; what it complained about if it failed.
-fn run(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!(
-            "{name}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-        Err(error) => Err(format!("{name}: {error}")),
-    }
 }

@@ -8,7 +8,7 @@
 
 use crate::ledger::{Faults, Ledger, Source};
 use crate::lives::{durable_exchange, durable_queue, queue_is_there};
-use crate::load::{Consumer, Id, Published, Publisher, Receipt, Route, mix};
+use crate::load::{Consumer, Published, Publisher, Receipt, Route, mix};
 use crate::support::broker::Broker;
 use crate::support::home::Home;
 use std::net::TcpListener;
@@ -172,30 +172,7 @@ impl Run {
     /// Reads each queue to its end; all of it is then acknowledged, or given back.
     fn drain(&mut self, broker: &Broker, acknowledge: bool) {
         for (queue, ledger) in QUEUES.into_iter().zip(&mut self.ledgers) {
-            let asking = broker.connect();
-            let count = asking.channel().passive(queue).message_count;
-            let mut receipts = Vec::with_capacity(count as usize);
-            let mut consumer = Consumer::new(broker.address, queue, 0);
-            while receipts.len() < count as usize {
-                consumer
-                    .receive(&mut receipts)
-                    .expect("what the queue counted is delivered");
-            }
-            for receipt in receipts {
-                ledger.delivered(receipt, Source::Recovered);
-            }
-            if acknowledge && count > 0 {
-                let last = consumer.received;
-                consumer.ack_up_to(last).expect("the broker takes acks");
-            }
-            consumer.close().expect("the broker says good-bye");
-            if acknowledge {
-                let left = asking.channel().passive(queue).message_count;
-                assert_eq!(left, 0, "`{queue}` held more than it counted");
-            }
-            ledger.drained(acknowledge);
-            asking.close();
-            self.totals.recovered += u64::from(count);
+            self.totals.recovered += drain(broker, queue, ledger, acknowledge);
         }
     }
 
@@ -319,15 +296,39 @@ fn targets(sequence: u32) -> std::ops::Range<usize> {
     }
 }
 
+/// Reads a queue to its end; all of it is then acknowledged, or given back. How much it was.
+pub(crate) fn drain(broker: &Broker, queue: &str, ledger: &mut Ledger, acknowledge: bool) -> u64 {
+    let asking = broker.connect();
+    let count = asking.channel().passive(queue).message_count;
+    let mut receipts = Vec::with_capacity(count as usize);
+    let mut consumer = Consumer::new(broker.address, queue, 0);
+    while receipts.len() < count as usize {
+        consumer
+            .receive(&mut receipts)
+            .expect("what the queue counted is delivered");
+    }
+    for receipt in receipts {
+        ledger.delivered(receipt, Source::Recovered);
+    }
+    if acknowledge && count > 0 {
+        let last = consumer.received;
+        consumer.ack_up_to(last).expect("the broker takes acks");
+    }
+    consumer.close().expect("the broker says good-bye");
+    if acknowledge {
+        let left = asking.channel().passive(queue).message_count;
+        assert_eq!(left, 0, "`{queue}` held more than it counted");
+    }
+    ledger.drained(acknowledge);
+    asking.close();
+    u64::from(count)
+}
+
 /// Writes down what a publisher did.
 fn enter(ledgers: &mut [Ledger], published: &Published, was_confirmed: &mut [bool]) {
-    for (sequence, confirmed) in (published.first..).zip(&published.confirmed) {
-        let id = Id {
-            publisher: published.publisher,
-            sequence,
-        };
-        for queue in targets(sequence) {
-            ledgers[queue].published(id, *confirmed);
+    for (id, confirmed) in published.messages() {
+        for queue in targets(id.sequence) {
+            ledgers[queue].published(id, confirmed);
             was_confirmed[queue] |= confirmed;
         }
     }

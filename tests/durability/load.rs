@@ -110,6 +110,17 @@ pub(crate) struct Published {
     pub(crate) end: String,
 }
 
+impl Published {
+    /// Each message, and whether it was confirmed.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (Id, bool)> {
+        let of = |sequence| Id {
+            publisher: self.publisher,
+            sequence,
+        };
+        (self.first..).map(of).zip(self.confirmed.iter().copied())
+    }
+}
+
 pub(crate) struct Publisher {
     frames: Frames,
     methods: Vec<Vec<u8>>,

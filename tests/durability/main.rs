@@ -8,6 +8,7 @@
 //! cargo test --test durability restart::                      what comes back, after a stop and after a kill
 //! LEVERET_KILL_CYCLES=1000 cargo test --release --test durability kill:: -- --nocapture
 //! LEVERET_FILLS=100 cargo test --release --test durability again_and_again -- --nocapture
+//! LEVERET_DISK_FAILURES=100 cargo test --release --test durability failing_disk -- --nocapture
 //! ```
 //!
 //! What RabbitMQ guarantees is asked for, and where Leveret promises more (order, exact flags after a stop) that too.
@@ -20,9 +21,11 @@ mod support;
 mod cores;
 mod damage;
 mod data_dir;
+mod failing_disk;
 mod full_disk;
 mod kill;
 mod ledger;
 mod lives;
 mod load;
 mod restart;
+mod small_disk;

@@ -60,8 +60,9 @@ const CRASHES: u64 = 60;
 /// - 459547284: and where that had left its queue meanwhile;
 /// - 513058315: a delayed message that was due during a clean stop went, and was in its queue again after it;
 /// - 78117079: letters that a queue of the same core had refused, and passed on, waited for themselves;
-/// - 328543513: the oracle took what was settled of a message that was published again for the one that came first.
-const FOUND: [(u64, Extras); 22] = [
+/// - 328543513: the oracle took what was settled of a message that was published again for the one that came first;
+/// - 742133298, 830000507: messages that had been fetched stayed in memory when others came before them, or came back.
+const FOUND: [(u64, Extras); 24] = [
     (1, Extras::PLAIN),
     (2, Extras::PLAIN),
     (3, Extras::PLAIN),
@@ -84,6 +85,8 @@ const FOUND: [(u64, Extras); 22] = [
     (513_058_315, Extras::ACCEPTING),
     (78_117_079, Extras::ALL),
     (328_543_513, Extras::ALL),
+    (742_133_298, Extras::ALL),
+    (830_000_507, Extras::ALL),
 ];
 
 /// Runs a seed; its trace's hash and its counts. Fails with everything that helps.

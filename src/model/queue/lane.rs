@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::pages::{Paged, Pages};
-use crate::base::{Lsn, StoredMessage};
+use crate::base::{Lsn, StoredMessage, limits};
 
 /// The expiry of a message that doesn't expire.
 pub const NEVER: u64 = u64::MAX;
@@ -32,6 +32,19 @@ pub(super) struct Entry {
     pub(super) redelivered: bool,
     /// The message.
     pub(super) message: StoredMessage,
+}
+
+impl Entry {
+    /// The same without its message.
+    fn paged(&self) -> Paged {
+        Paged {
+            position: self.position,
+            lsn: self.lsn,
+            expires: self.expires,
+            body_len: self.message.as_ref().body_len() as u32,
+            redelivered: self.redelivered,
+        }
+    }
 }
 
 /// A message that was taken out of a lane.
@@ -307,6 +320,43 @@ impl Lane {
             true => self.put_back(entry),
             false => self.push(entry),
         }
+    }
+
+    /// Messages leave memory that the log has: those at the line's end, and those among the last that came back.
+    /// Their positions, bytes, and how often they came back.
+    pub(super) fn page_out(&mut self) -> Vec<(u64, usize, u32)> {
+        let mut left = Vec::new();
+        let mut returned = self.returned.take();
+        if let Some(Returned { entries, pages }) = returned.as_deref_mut() {
+            let last = entries.values().rev().take(limits::JOB_STEPS_PER_TURN);
+            let logged = last.filter(|entry| entry.lsn.is_some());
+            let positions: Vec<_> = logged.map(|entry| entry.position).collect();
+            // From the first on, since pages grow at their end.
+            for position in positions.iter().rev() {
+                if let Some(entry) = entries.remove(position) {
+                    pages.insert(entry.paged());
+                    left.push((entry.position, entry.message.size(), entry.returns));
+                }
+            }
+        }
+        self.returned = returned;
+        let may_leave = |place: &&Place| match place {
+            Place::Full(entry) => entry.lsn.is_some(),
+            Place::Vacant(_) => true,
+        };
+        let end = self.line.iter().rev().take(limits::JOB_STEPS_PER_TURN);
+        let stay = self.line.len() - end.take_while(may_leave).count();
+        for place in self.line.split_off(stay) {
+            match place {
+                Place::Full(entry) => {
+                    self.pages.insert(entry.paged());
+                    left.push((entry.position, entry.message.size(), entry.returns));
+                }
+                Place::Vacant(_) => self.vacant -= 1,
+            }
+        }
+        self.bytes -= left.iter().map(|(_, bytes, _)| bytes).sum::<usize>();
+        left
     }
 
     /// The first of those that only the log has goes.

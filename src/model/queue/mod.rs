@@ -301,6 +301,12 @@ impl Queue {
         self.ready.page_in(lane, position, lsn, message)
     }
 
+    /// Messages leave memory that the log has: for a queue whose next one isn't in memory, so that none of these are
+    /// needed soon.
+    pub fn page_out(&mut self) {
+        self.ready.page_out();
+    }
+
     /// The log can't give the messages of these numbers: those of them that come next are lost. Returns
     /// how many.
     pub fn lose_pages(&mut self, lsns: &Range<Lsn>) -> usize {

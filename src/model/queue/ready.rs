@@ -228,6 +228,19 @@ impl Ready {
         is_it
     }
 
+    /// Messages leave memory that the log has.
+    pub(super) fn page_out(&mut self) {
+        for lane in 0..=self.lane_of(u8::MAX) {
+            for (position, bytes, returns) in self.lane_mut(lane).page_out() {
+                self.bytes -= bytes;
+                self.paged += 1;
+                if returns > 0 {
+                    self.notes_mut().returns.insert(position, returns);
+                }
+            }
+        }
+    }
+
     /// The first that only the log has can't be had.
     pub(super) fn drop_paged(&mut self) {
         let lane = self.front();

@@ -134,6 +134,7 @@ enum Operation {
     Get,
     Fill { which: usize },
     Drain { which: usize },
+    PageOut,
     Purge,
 }
 
@@ -149,6 +150,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Get),
         1 => which.clone().prop_map(|which| Operation::Fill { which }),
         1 => which.prop_map(|which| Operation::Drain { which }),
+        1 => Just(Operation::PageOut),
         1 => Just(Operation::Purge),
     ]
 }
@@ -218,8 +220,10 @@ proptest! {
                 Operation::Publish { logged } => {
                     published += 1;
                     model.ready.insert(published, false);
-                    let lsn = if logged { Lsn(u64::from(published)) } else { Lsn::NONE };
-                    publish_kept(&mut queue, published, Keep { lsn, paged: false }, &mut sink);
+                    // Behind others that only the log has it is there as well.
+                    let paged = queue.is_paging();
+                    let lsn = if logged || paged { Lsn(u64::from(published)) } else { Lsn::NONE };
+                    publish_kept(&mut queue, published, Keep { lsn, paged }, &mut sink);
                 }
                 Operation::ShortOfMemory { is_it } => sink.is_memory_short = is_it,
                 Operation::Consume { prefetch } => {
@@ -267,6 +271,7 @@ proptest! {
                     sink.full.remove(&number);
                     queue.resume((SESSION, number), &mut sink);
                 }
+                Operation::PageOut => queue.page_out(),
                 Operation::Purge => {
                     let (rubbish, _) = queue.purge(&mut sink);
                     prop_assert_eq!(rubbish.ready_count(), model.ready.len());
@@ -422,4 +427,36 @@ fn credit_that_a_consumer_may_not_use_goes_back() {
     queue.settle(sink.seen[0].slot.expect("it acknowledges"));
     queue.pump(&mut sink);
     assert_eq!(sink.hungry, [1, 1]);
+}
+
+#[test]
+fn what_the_log_has_can_leave_memory_and_keeps_its_place_and_its_history() {
+    let (mut queue, mut sink) = (Queue::default(), Collector::default());
+    let logged = |number: u32| Keep {
+        lsn: Lsn(u64::from(number)),
+        paged: false,
+    };
+    publish(&mut queue, 1, &mut sink);
+    for number in 2..=5 {
+        publish_kept(&mut queue, number, logged(number), &mut sink);
+    }
+    queue.consume(consumer(1, 3), &mut sink);
+    queue.cancel((SESSION, 1));
+    for slot in [0, 1, 2].map(|at: usize| sink.seen[at].slot.expect("it is to be acknowledged")) {
+        queue.requeue(slot);
+    }
+    let all = queue.resident_bytes().0;
+    queue.page_out();
+    assert_eq!(
+        queue.resident_bytes().0,
+        all / 5,
+        "nobody else has the first"
+    );
+    assert_eq!(queue.ready_count(), 5);
+    sink.seen.clear();
+    queue.consume(consumer(2, 0), &mut sink);
+    page_in(&mut queue, &mut sink);
+    let seen = sink.seen.iter().map(|seen| (seen.number, seen.redelivered));
+    let expected = [(1, true), (2, true), (3, true), (4, false), (5, false)];
+    assert!(seen.eq(expected));
 }
