@@ -6,6 +6,7 @@ use crate::kill::number_from;
 use crate::lives::{durable_queue, keep};
 use crate::load::{Consumer, Published, Publisher, Receipt, mix};
 use crate::small_disk::{DISK_BYTES, SmallDisk};
+use crate::support::PATIENCE;
 use crate::support::broker::Broker;
 use crate::support::home::Home;
 use crate::support::wire;
@@ -14,7 +15,7 @@ use amq_protocol::types::AMQPValue;
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use std::time::Duration;
 const MESSAGES_MAX: u64 = 4 * DISK_BYTES / 1024;
 /// So long without a confirm, and the disk counts as full.
 const SILENCE: Duration = Duration::from_secs(2);
+/// What a broker may grow by while its disk is full: what the allocator happens to touch.
+const GROWTH_KIB: usize = 4096;
 const QUEUE: &str = "queue";
 /// Bytes of a body: so many messages of that size fill the disk that their notes are a large part of it.
 const SMALL_BYTES: usize = 80;
@@ -54,10 +57,12 @@ fn a_disk_runs_full_and_empty_again_and_again() {
         let times = number_from("LEVERET_FILLS").unwrap_or(3);
         for _ in 0..times {
             let load = Load::until_full(&broker);
+            load.stays_full(&broker);
             take_all(&broker, load);
         }
         println!(
-            "{times} times full and empty again: all that was confirmed came, once and in order"
+            "{times} times full, for {:?}, and empty again: all that was confirmed came, once and in order",
+            span_full()
         );
         broker.stop();
     });
@@ -168,6 +173,11 @@ fn with_data_on_a_small_disk(test: impl FnOnce(&Home)) {
     }
 }
 
+/// How long the disk stays full.
+fn span_full() -> Duration {
+    Duration::from_secs(number_from("LEVERET_FULL_S").unwrap_or(0))
+}
+
 /// A publisher at work, and what is heard of it.
 struct Load {
     publisher: JoinHandle<Published>,
@@ -189,6 +199,7 @@ impl Load {
         let stop = Arc::<AtomicBool>::default();
         let (tell, progress) = channel();
         let publisher = Publisher::new(broker.address, 0, 0, &[("", QUEUE)]);
+        publisher.wait_for_confirms(span_full() + PATIENCE);
         let heeded = Arc::clone(&stop);
         let publisher = thread::spawn(move || {
             publisher.run(&heeded, |confirmed| {
@@ -218,6 +229,15 @@ impl Load {
             !self.publisher.is_finished(),
             "the publisher's connection ended on the full disk"
         );
+    }
+
+    /// So long the disk stays full and the publisher waits: nothing is confirmed, and nothing grows.
+    fn stays_full(&self, broker: &Broker) {
+        let before = broker.process().resident_kib();
+        let confirmed = self.progress.recv_timeout(span_full());
+        assert_eq!(confirmed, Err(RecvTimeoutError::Timeout));
+        let after = broker.process().resident_kib();
+        assert!(after < before + GROWTH_KIB, "{before} KiB, then {after}");
     }
 
     fn published(self) -> Published {

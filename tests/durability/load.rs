@@ -16,6 +16,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Messages that a publisher has out and unconfirmed.
 const WINDOW: u32 = 1000;
@@ -160,6 +161,12 @@ impl Publisher {
             outstanding: 0,
             lowest: 0,
         }
+    }
+
+    /// The longest that a confirm may take.
+    pub(crate) fn wait_for_confirms(&self, span: Duration) {
+        let timeout = self.frames.stream.set_read_timeout(Some(span));
+        timeout.expect("it is not zero");
     }
 
     /// Publishes with a full window until `stop`, and then takes the last confirms; or until the connection ends.

@@ -8,6 +8,7 @@
 //! cargo test --test durability restart::                      what comes back, after a stop and after a kill
 //! LEVERET_KILL_CYCLES=1000 cargo test --release --test durability kill:: -- --nocapture
 //! LEVERET_FILLS=100 cargo test --release --test durability again_and_again -- --nocapture
+//! LEVERET_FILLS=1 LEVERET_FULL_S=600 cargo test --release --test durability again_and_again -- --nocapture
 //! LEVERET_DISK_FAILURES=100 cargo test --release --test durability failing_disk -- --nocapture
 //! ```
 //!
