@@ -1,9 +1,10 @@
-//! Definitions that the disk has damaged: what belongs to them is not thrown away at once.
+//! What the disk has damaged, or doesn't give for a while: what belongs to it is not thrown away at once.
 
 use crate::lives::{durable_queue, keep, queue_is_there};
 use crate::support::home::Home;
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 const PRECIOUS: &str = "a-queue-of-some-importance";
 
@@ -47,6 +48,34 @@ fn messages_of_a_queue_that_damage_has_hidden_do_not_come_in_another() {
         assert_eq!(broker.connect().channel().drain("new"), ["x"]);
         broker.stop();
     }
+}
+
+#[test]
+fn messages_whose_file_can_not_be_read_for_a_moment_come_a_moment_later() {
+    let home = home_with_messages(1);
+    let log = home.data().join("core-0");
+    let files = fs::read_dir(&log).expect("it is there");
+    let files: Vec<_> = files
+        .map(|entry| entry.expect("it is readable").file_name())
+        .collect();
+    let elsewhere = home.data().with_file_name("elsewhere");
+    fs::create_dir(&elsewhere).expect("it is ours");
+    let carry = |from: &Path, to: &Path| {
+        for file in &files {
+            fs::rename(from.join(file), to.join(file)).expect("it is ours");
+        }
+    };
+
+    let broker = home.start(1);
+    carry(&log, &elsewhere);
+    thread::scope(|scope| {
+        let drained = scope.spawn(|| broker.connect().channel().drain(PRECIOUS));
+        broker.process().log_line_with("cannot open");
+        carry(&elsewhere, &log);
+        let drained = drained.join().expect("each get is answered");
+        assert_eq!(drained, ["a", "b", "c"]);
+    });
+    broker.stop();
 }
 
 /// What a broker left that was stopped in order: a queue and, declared last, the precious one, with its messages.

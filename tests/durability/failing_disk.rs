@@ -13,7 +13,6 @@ use crate::ledger::{Faults, Ledger};
 use crate::lives::durable_queue;
 use crate::load::Publisher;
 use crate::small_disk::SmallDisk;
-use crate::support::process::Pipe;
 
 const QUEUE: &str = "queue";
 /// So many confirms, times the number of the cycle, and the disk fails: in the first segment, and after it.
@@ -46,8 +45,7 @@ fn a_failing_disk_ends_the_broker_and_nothing_that_was_confirmed_is_lost() {
         disk.fail();
         assert_eq!(broker.process().wait().code(), Some(1));
         let reason = "Input/output error (os error 5): nothing more is confirmed, the broker stops";
-        let said = broker.process().all_lines(Pipe::Err).concat();
-        assert!(said.contains(reason), "{said}");
+        broker.process().log_line_with(reason);
         let published = published.join().expect("it has said why it ended");
         disk.mend();
 

@@ -79,11 +79,21 @@ impl Process {
 
     /// Waits for a line on stdout that holds `text`, from a program that may not get that far.
     pub(crate) fn try_line_with(&self, text: &str) -> Result<String, String> {
+        self.try_line_of(Pipe::Out, text)
+    }
+
+    /// The same for a line of the log.
+    pub(crate) fn log_line_with(&self, text: &str) -> String {
+        self.try_line_of(Pipe::Err, text)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_line_of(&self, of: Pipe, text: &str) -> Result<String, String> {
         let found = self.wait_until(|state| {
             state
                 .lines
                 .iter()
-                .find(|(pipe, line)| *pipe == Pipe::Out && line.contains(text))
+                .find(|(pipe, line)| *pipe == of && line.contains(text))
                 .map(|(_, line)| line.clone())
         });
         found.ok_or_else(|| format!("no line with `{text}` in time; {}", self.tail()))

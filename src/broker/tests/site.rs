@@ -61,35 +61,24 @@ impl Site {
     }
 
     /// A stop in order, which waits for all that a stop waits for, and the next start.
-    pub(super) fn restart(self) -> Self {
-        let Self {
-            mut world,
-            files,
-            now,
-            ..
-        } = self;
-        world.cut_all_and_check_nothing_is_left();
-        let cores = world.cores.len();
-        let mut site = Self {
-            world,
-            files,
-            now,
-            failing_reads: 0,
-        };
-        assert!(!site.has_letters());
-        for core in &mut site.world.cores {
+    pub(super) fn restart(mut self) -> Self {
+        self.failing_reads = 0;
+        self.world.cut_all_and_check_nothing_is_left();
+        assert!(!self.has_letters());
+        for core in &mut self.world.cores {
             core.shard.close_letters();
             core.finish();
         }
-        site.settle();
-        assert!(site.world.cores.iter().all(Core::is_quiet));
-        let read = RecoveredDefinitions::read(&mut OneLog(&site.files, 0, LogName::Definitions), 7);
+        self.settle();
+        assert!(self.world.cores.iter().all(Core::is_quiet));
+        let read = RecoveredDefinitions::read(&mut OneLog(&self.files, 0, LogName::Definitions), 7);
         let mut log = Some(read.expect("the log is whole"));
         let definitions = log.as_ref().map(RecoveredDefinitions::definitions);
         let definitions = definitions.expect("it was read");
+        let cores = self.world.cores.len();
         let mut world = World::new(cores as u16, 6);
         for core in 0..cores {
-            let read = Recovered::read(&mut OneLog(&site.files, core, LogName::Messages));
+            let read = Recovered::read(&mut OneLog(&self.files, core, LogName::Messages));
             let stored = Stored {
                 definitions: &definitions,
                 definition_log: log.take(),
@@ -98,9 +87,9 @@ impl Site {
             let id = CoreId(core as u16);
             world.cores[core] = Core::new(id, cores as u16, Arc::default(), 7, stored);
         }
-        site.world = world;
-        site.connect();
-        site
+        self.world = world;
+        self.connect();
+        self
     }
 
     /// Everything is done that can be done without waiting.
