@@ -90,6 +90,8 @@ pub(crate) struct Disk {
     bell: Arc<Bell>,
     /// Something was begun that the kernel hasn't seen yet.
     unsubmitted: bool,
+    /// There was no room for the last new file.
+    is_full: bool,
 }
 
 struct OpenFile {
@@ -113,7 +115,7 @@ enum Outcome {
     Committed(Rc<DmaFile>),
     Prepared(Rc<DmaFile>),
     /// There was no room for the new file.
-    Full,
+    Full(Failure),
     Read(ReadId, Rc<DmaFile>, ReadResult),
     /// Those bytes are gone.
     Lost(ReadId),
@@ -139,6 +141,7 @@ impl Disk {
                 main_task,
             }),
             unsubmitted: false,
+            is_full: false,
             paths,
         }
     }
@@ -151,7 +154,7 @@ impl Disk {
             match outcome.unwrap_or_else(|failure| fatal(&failure)) {
                 Outcome::Committed(_) => core.committed(now, log),
                 Outcome::Prepared(_) => core.prepared(now, log, file, true),
-                Outcome::Full => core.prepared(now, log, file, false),
+                Outcome::Full(_) => core.prepared(now, log, file, false),
                 Outcome::Read(read, _, bytes) => core.read_done(now, log, read, Some(&bytes)),
                 Outcome::Lost(read) => core.read_done(now, log, read, None),
                 Outcome::Closed(_) => {}
@@ -228,10 +231,7 @@ impl Disk {
         self.start(key, false, async move {
             match operation::prepare(&path, size).await {
                 Ok(file) => Ok(Outcome::Prepared(file)),
-                Err(failure) if failure.is_full() => {
-                    tracing::warn!("{failure}");
-                    Ok(Outcome::Full)
-                }
+                Err(failure) if failure.is_full() => Ok(Outcome::Full(failure)),
                 Err(failure) => Err(failure),
             }
         });
@@ -358,10 +358,20 @@ impl Disk {
     /// Keeps the file open, or does what is to follow.
     fn note(&mut self, key: Key, outcome: &Outcome) {
         match outcome {
-            Outcome::Committed(file) | Outcome::Prepared(file) | Outcome::Read(_, file, _) => {
+            Outcome::Committed(file) | Outcome::Read(_, file, _) => self.keep_open(key, file),
+            Outcome::Prepared(file) => {
                 self.keep_open(key, file);
+                if std::mem::take(&mut self.is_full) {
+                    tracing::info!("there is room on the disk again");
+                }
             }
-            Outcome::Full => self.sweeper.order(Sweep::Remove, key.0, key.1),
+            Outcome::Full(failure) => {
+                // It is tried again each second, for days perhaps.
+                if !std::mem::replace(&mut self.is_full, true) {
+                    tracing::warn!("{failure}: publishers wait until there is room");
+                }
+                self.sweeper.order(Sweep::Remove, key.0, key.1);
+            }
             Outcome::Lost(_) => {}
             Outcome::Closed(sweep) => self.sweeper.order(*sweep, key.0, key.1),
         }

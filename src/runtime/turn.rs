@@ -156,7 +156,11 @@ impl Turn {
             self.disk.collect(&mut self.core, self.now);
             self.disk.submit(&mut self.core, self.now);
             self.log();
-            nap.one_pass().await;
+            match self.disk.is_busy() {
+                true => nap.one_pass().await,
+                // The disk is full, and is tried again.
+                false => nap.until_woken(Some(limits::DISK_RETRY)).await,
+            }
             self.read_clocks();
         }
         opened();

@@ -35,9 +35,12 @@ fn consumers_make_room_on_a_full_disk() {
         let broker = home.start(1);
         let load = Load::until_full(&broker);
         assert!(broker.process().is_running(), "{}", broker.process().tail());
+        let process = broker.process();
+        process.log_line_with("No space left on device (os error 28): publishers wait");
 
         // Whatever was sent is confirmed in the end, once there is room.
         take_all(&broker, load);
+        process.log_line_with("there is room on the disk again");
         assert!(broker.process().is_running(), "{}", broker.process().tail());
 
         let connection = broker.connect();
