@@ -185,6 +185,14 @@ pub(crate) mod tests {
         let latency = settings("lg latency -r 0").expect("valid");
         assert_eq!((latency.rate, latency.size_bytes), (None, 64));
         assert_eq!(settings("lg latency").expect("valid").rate, Some(20_000.0));
+        assert!(latency.busy_poll, "its wake-ups would be in the figures");
+        assert!(settings("lg latency --ladder").expect("valid").busy_poll);
+        assert!(!settings("lg throughput").expect("valid").busy_poll);
+        assert!(
+            settings("lg throughput --busy-poll")
+                .expect("valid")
+                .busy_poll
+        );
         let backlog = settings("lg backlog").expect("valid");
         assert_eq!(backlog.producer_messages, Some(1_000_000));
         assert_eq!(backlog.confirm, Some(1_000));

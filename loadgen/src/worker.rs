@@ -1,7 +1,7 @@
 //! A worker thread: an epoll loop over its share of the connections.
 //!
-//! In the latency scenario it never sleeps (epoll with a zero timeout), so that its own wake-ups
-//! are not in the figures; otherwise it sleeps until something is due or ready. Epoll counts its
+//! With --busy-poll, and so in the latency scenario, it never sleeps (epoll with a zero timeout), so that
+//! its own wake-ups are not in the figures; otherwise it sleeps until something is due or ready. Epoll counts its
 //! sleeps in milliseconds, which the batches of a publisher bear, but not a consumer that takes 100 µs
 //! for a message: where there are such, a timer ends the sleep.
 
@@ -39,7 +39,7 @@ pub(crate) struct Worker {
     poll: Poll,
     connections: Vec<Connection>,
     landing: Vec<u8>,
-    spin: bool,
+    busy_poll: bool,
     /// Where due times matter to less than a millisecond.
     timer: Option<OwnedFd>,
     run: Arc<Run>,
@@ -49,7 +49,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         mut connections: Vec<Connection>,
-        spin: bool,
+        busy_poll: bool,
         run: Arc<Run>,
         stats: Arc<WorkerStats>,
     ) -> Result<Self> {
@@ -60,13 +60,13 @@ impl Worker {
                 .register(connection.stream.socket_mut(), Token(index), interest)
                 .context("epoll")?;
         }
-        let punctual = !spin && connections.iter().any(Connection::is_punctual);
+        let punctual = !busy_poll && connections.iter().any(Connection::is_punctual);
         let timer = punctual.then(|| timer(&poll)).transpose()?;
         Ok(Self {
             poll,
             connections,
             landing: vec![0; LANDING_BYTES],
-            spin,
+            busy_poll,
             timer,
             run,
             stats,
@@ -89,7 +89,7 @@ impl Worker {
         while !self.run.is_stopped() {
             self.turn(&mut events, next_turn_ns, &mut tally)?;
             let now_ns = now_ns();
-            next_turn_ns = match self.spin {
+            next_turn_ns = match self.busy_poll {
                 true => 0,
                 false => self.next_turn_ns(now_ns),
             };

@@ -171,6 +171,10 @@ pub(super) struct LoadOptions {
     /// CPUs to pin one thread each on, such as 1 or 0,2-3 [default: one thread, not pinned]
     #[arg(long, value_parser = parse_cores, default_value = "", hide_default_value = true)]
     cores: Cores,
+    /// Never sleep, but look at the sockets again and again: without the generator's own wake-ups, which a round trip
+    /// waits for (-q). Each thread takes its CPU whole. latency always does so
+    #[arg(long)]
+    busy_poll: bool,
     /// Reconnect until the producers are on this core of a Leveret broker
     #[arg(long)]
     producer_core: Option<u32>,
@@ -194,6 +198,7 @@ impl LoadOptions {
             self.rate.get_or_insert(20_000.0);
         }
         self.size.get_or_insert(64);
+        self.busy_poll = true;
         self
     }
 
@@ -316,6 +321,7 @@ impl LoadOptions {
             hlog: self.hlog,
             plot: self.plot,
             cores: self.cores.0,
+            busy_poll: self.busy_poll,
             producer_core: self.producer_core,
             consumer_core: self.consumer_core,
             queue_core: self.queue_core,

@@ -123,6 +123,8 @@ pub(crate) struct Settings {
     pub(crate) hlog: Option<PathBuf>,
     pub(crate) plot: Option<PathBuf>,
     pub(crate) cores: Vec<usize>,
+    /// Workers never sleep: poll with a zero timeout.
+    pub(crate) busy_poll: bool,
     pub(crate) producer_core: Option<u32>,
     pub(crate) consumer_core: Option<u32>,
     pub(crate) queue_core: Option<u32>,

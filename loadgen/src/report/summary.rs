@@ -32,7 +32,7 @@ pub(crate) struct Summary {
 }
 
 /// What the generator itself needed. A worker near a share of 1 (of a core) was the bottleneck,
-/// unless the scenario makes it spin.
+/// unless it polls without sleeping.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Generator {
     pub(super) cpu_s: f64,

@@ -7,8 +7,9 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::load::{BULK, Plan, draw, measure, with_topology};
+use super::load::{Plan, draw, measure, with_topology};
 use crate::options::Settings;
+use crate::output::BULK_BYTES;
 use crate::plot;
 use crate::report::{Sinks, Summary, print_json, say};
 
@@ -29,7 +30,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     let (fill, drain) = with_topology(settings, || {
         let fill = measure(
             Plan {
-                pace: BULK,
+                write_bytes: BULK_BYTES,
                 awaited: None,
             },
             &filling(settings),
@@ -40,7 +41,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
         let awaited = Some(fill.sent * settings.copies());
         let drain = measure(
             Plan {
-                pace: BULK,
+                write_bytes: BULK_BYTES,
                 awaited,
             },
             &draining(settings),

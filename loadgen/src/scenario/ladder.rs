@@ -7,7 +7,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::load::{Pace, Plan, draw, measure, with_topology};
+use super::load::{Plan, draw, measure, with_topology};
 use crate::options::{Ladder, Settings};
 use crate::output::BULK_BYTES;
 use crate::plot;
@@ -93,10 +93,7 @@ fn climb(settings: &Settings, rate: f64, sinks: &mut Sinks) -> Result<Rung> {
         .live
         .tell(&format!("offered: {} msg/s", grouped(offered_rate)));
     let plan = Plan {
-        pace: Pace {
-            spin: true,
-            write_bytes: BULK_BYTES,
-        },
+        write_bytes: BULK_BYTES,
         awaited: None,
     };
     let summary = with_topology(&settings, || measure(plan, &settings, sinks))?;

@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 
 use super::ladder;
-use super::load::{Pace, run_at};
+use super::load::run_at;
 use crate::options::Settings;
 
 /// Runs it.
@@ -18,11 +18,5 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
         settings.records_every_latency(),
         "latency needs a rate: under unlimited load it measures only how long the queue is"
     );
-    run_at(
-        Pace {
-            spin: true,
-            write_bytes: 0,
-        },
-        settings,
-    )
+    run_at(0, settings)
 }

@@ -17,7 +17,6 @@ use crate::clock::now_ns;
 use crate::connection::{Connection, Role};
 use crate::consumer::Consumer;
 use crate::options::Settings;
-use crate::output::BULK_BYTES;
 use crate::plot::{self, Page};
 use crate::producer::Producer;
 use crate::report::{Reporter, Sinks, Summary};
@@ -36,33 +35,19 @@ const LOOK_AT_COUNTS: Duration = Duration::from_millis(20);
 /// How often interruption is looked at. Each look may take a worker's core away from it.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// How the generator goes about its work.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    /// Never sleep: poll with a zero timeout.
-    pub(super) spin: bool,
-    /// Bytes of publishes that are gathered for one write; one message at least.
-    pub(super) write_bytes: usize,
-}
-
-/// Publishes gathered to large writes, by a thread that sleeps when there is nothing to do.
-pub(super) const BULK: Pace = Pace {
-    spin: false,
-    write_bytes: BULK_BYTES,
-};
-
-/// A pace, and how the run ends besides the settings' own limits.
+/// How the generator goes about its work, besides what the settings say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    pub(super) pace: Pace,
+    /// Bytes of publishes that are gathered for one write; one message at least.
+    pub(super) write_bytes: usize,
     /// Messages that lie there to be received: the run ends when it has had them.
     pub(super) awaited: Option<u64>,
 }
 
 /// Declares, measures, deletes and reports.
-pub(super) fn run_at(pace: Pace, settings: &Settings) -> Result<()> {
+pub(super) fn run_at(write_bytes: usize, settings: &Settings) -> Result<()> {
     let plan = Plan {
-        pace,
+        write_bytes,
         awaited: None,
     };
     let mut sinks = Sinks::open(settings)?;
@@ -93,7 +78,7 @@ pub(super) fn with_topology<T>(settings: &Settings, work: impl FnOnce() -> Resul
 /// failure is returned.
 pub(super) fn measure(plan: Plan, settings: &Settings, sinks: &mut Sinks) -> Result<Summary> {
     let cores = pinned_cores(settings)?;
-    let connections = connect_all(plan.pace, settings)?;
+    let connections = connect_all(plan.write_bytes, settings)?;
     let producers = settings.producers as usize;
     let consumers = settings.consumers as usize;
     let consumer_channels = consumers * usize::from(settings.consumer_channels);
@@ -108,7 +93,7 @@ pub(super) fn measure(plan: Plan, settings: &Settings, sinks: &mut Sinks) -> Res
     if let Some(core) = cores.last() {
         core_affinity::set_for_current(*core);
     }
-    let (threads, stats) = spawn_workers(plan.pace, connections, &cores, &run)?;
+    let (threads, stats) = spawn_workers(settings.busy_poll, connections, &cores, &run)?;
     let mut reporter = Reporter::new(settings, sinks, plan.awaited, stats, now_ns());
     let ended = coordinate(plan, settings, &run, &mut reporter);
     let frozen = reporter.freeze(now_ns());
@@ -231,11 +216,12 @@ fn pinned_cores(settings: &Settings) -> Result<Vec<CoreId>> {
     settings.cores.iter().map(find).collect()
 }
 
-fn connect_all(pace: Pace, settings: &Settings) -> Result<Vec<Connection>> {
+fn connect_all(write_bytes: usize, settings: &Settings) -> Result<Vec<Connection>> {
     let mut connections = Vec::new();
     for index in 0..settings.producers as usize {
         connections.push(
-            connect_producer(pace, settings, index).with_context(|| format!("producer {index}"))?,
+            connect_producer(write_bytes, settings, index)
+                .with_context(|| format!("producer {index}"))?,
         );
     }
     for index in 0..settings.consumers as usize {
@@ -245,7 +231,7 @@ fn connect_all(pace: Pace, settings: &Settings) -> Result<Vec<Connection>> {
     Ok(connections)
 }
 
-fn connect_producer(pace: Pace, settings: &Settings, index: usize) -> Result<Connection> {
+fn connect_producer(write_bytes: usize, settings: &Settings, index: usize) -> Result<Connection> {
     let mut client = Client::connect(&settings.broker, settings.producer_core)?;
     client.open_channels(settings.producer_channels)?;
     if settings.confirm.is_some() {
@@ -267,7 +253,7 @@ fn connect_producer(pace: Pace, settings: &Settings, index: usize) -> Result<Con
         index,
         &queues,
         client.tuned().frame_max,
-        pace.write_bytes,
+        write_bytes,
     );
     into_connection(client, settings.producer_channels, Role::Producer(producer))
 }
@@ -346,7 +332,7 @@ type Workers = (Vec<JoinHandle<()>>, Vec<Arc<WorkerStats>>);
 
 /// Deals the connections out to one thread per core, or to one thread.
 fn spawn_workers(
-    pace: Pace,
+    busy_poll: bool,
     connections: Vec<Connection>,
     cores: &[CoreId],
     run: &Arc<Run>,
@@ -360,7 +346,7 @@ fn spawn_workers(
     for hand in hands {
         let stats = Arc::new(WorkerStats::new());
         workers.push((
-            Worker::new(hand, pace.spin, Arc::clone(run), Arc::clone(&stats))?,
+            Worker::new(hand, busy_poll, Arc::clone(run), Arc::clone(&stats))?,
             stats,
         ));
     }
@@ -392,6 +378,7 @@ fn pinning_failed(core: Option<CoreId>) -> Error {
 mod tests {
     use super::*;
     use crate::options::tests::settings;
+    use crate::output::BULK_BYTES;
 
     /// Whether a run is complete whose producer and consumers are done, 10 ms after the last message was counted.
     fn is_over(line: &str, sent: u64, received: u64) -> bool {
@@ -411,7 +398,7 @@ mod tests {
             ..Counts::default()
         };
         let plan = Plan {
-            pace: BULK,
+            write_bytes: BULK_BYTES,
             awaited: None,
         };
         is_complete(plan, &settings, &run, &counts, 1_010_000_000)

@@ -5,10 +5,11 @@
 
 use anyhow::Result;
 
-use super::load::{BULK, run_at};
+use super::load::run_at;
 use crate::options::Settings;
+use crate::output::BULK_BYTES;
 
 /// Runs it.
 pub(super) fn run(settings: &Settings) -> Result<()> {
-    run_at(BULK, settings)
+    run_at(BULK_BYTES, settings)
 }
