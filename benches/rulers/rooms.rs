@@ -5,7 +5,7 @@ use std::hint::black_box;
 use leveret::amqp::content::{self, ContentHeader, Publish};
 use leveret::amqp::frame::{self, Frame};
 use leveret::amqp::properties::Properties;
-use leveret::base::{CoreId, MessageRef, Name, SessionId, Time, VhostId};
+use leveret::base::{CoreId, Lsn, MessageRef, Name, SessionId, Time, VhostId};
 use leveret::log::{DiskRequest, Found, Log};
 use leveret::model::arguments::{Arguments, QueueArguments};
 use leveret::model::definition::{Binding, Change, Destination};
@@ -128,8 +128,8 @@ impl Sink for Hands {
         1
     }
 
-    fn is_memory_short(&self) -> bool {
-        false
+    fn leave_from(&self) -> Lsn {
+        Lsn::NEVER
     }
 
     fn has_room(&mut self, _consumer: &Consumer) -> bool {
@@ -190,7 +190,7 @@ pub(crate) fn keep_and_get() -> Box<dyn FnMut()> {
             queue.publish(&mut incoming, Keep::default(), &mut hands);
         }
         for _ in 0..MESSAGES {
-            assert!(queue.get(true, 1, false).is_some(), "they are there");
+            assert!(queue.get(true, 1, Lsn::NEVER).is_some(), "they are there");
         }
     })
 }

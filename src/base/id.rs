@@ -90,6 +90,8 @@ impl Lsn {
     pub const NONE: Self = Self(0);
     /// The first one that is given out.
     pub const FIRST: Self = Self(1);
+    /// Above all that are given out.
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// The one after.
     pub fn next(self) -> Self {

@@ -215,8 +215,9 @@ impl DefinitionLog {
         if self.log.is_writing() || self.room.is_some() {
             return None;
         }
-        self.log.replenish(now);
-        if self.ends.is_empty() && !self.snapshot && !self.log.wants_closing(now) {
+        let is_wanted = !self.ends.is_empty() || self.snapshot;
+        self.log.replenish(is_wanted, now);
+        if !is_wanted && !self.log.wants_empty(now) {
             return None;
         }
         if self.log.used() > limits::DEFINITION_LOG_BYTES + 4 * self.snapshot_bytes {

@@ -176,7 +176,7 @@ impl Core {
                 outbox: &mut self.outbox,
             };
             self.shard
-                .read_done(read, bytes, &mut self.notices, &mut context);
+                .read_done(now, read, bytes, &mut self.notices, &mut context);
         }
     }
 

@@ -159,6 +159,12 @@ impl Log {
         self.next_lsn
     }
 
+    /// The log has no record of a lower LSN (any more), since the segments are gone that did.
+    pub fn oldest_lsn(&self) -> Lsn {
+        let oldest = self.segments.front();
+        oldest.map_or(self.durable_lsn, |oldest| oldest.first_lsn.max(Lsn::FIRST))
+    }
+
     /// Every LSN below this one is durable, or was dropped before it was sealed.
     pub fn durable_lsn(&self) -> Lsn {
         self.durable_lsn
@@ -198,17 +204,22 @@ impl Log {
         self.finishing && self.unclosed.is_some()
     }
 
-    /// Whether an empty batch should close the log, which has been quiet for a while or is at its end: by that
-    /// recovery knows that the batch before was durable.
-    pub fn wants_closing(&self, now: Time) -> bool {
+    /// Whether an empty batch should be written: one that closes the log, which has been quiet for a while or is at
+    /// its end, so that recovery knows that the batch before was durable; or one that gives files back.
+    pub fn wants_empty(&self, now: Time) -> bool {
         let is_quiet = self.unclosed.is_some_and(|since| now >= since + CLOSE);
-        is_quiet || self.is_finishing()
+        is_quiet || self.is_finishing() || self.gives_back()
     }
 
-    /// Tries again to make the files that should be ready, if the disk was full.
-    pub fn replenish(&mut self, now: Time) {
+    /// Tries again to make the files that should be ready, if the disk was full. `is_wanted`: whether something waits
+    /// for the next batch.
+    pub fn replenish(&mut self, is_wanted: bool, now: Time) {
+        self.starved &= is_wanted;
         if self.full_until.is_some() && self.free.len() < limits::FREE_FILES_MIN {
             self.prepare(0, now);
+        } else if !self.starved && self.preparing.is_none() {
+            // It was full for a larger file than those, which nobody asks for any more.
+            self.full_until = None;
         }
     }
 

@@ -49,6 +49,25 @@ impl Log {
         stretch.map_or(Located::Nowhere, |(stretch, _)| Located::Here(stretch))
     }
 
+    /// As little of a stretch that can't be read as can be read by itself, from its begin on, so that no more is missed
+    /// than must be. What is behind it is to be asked for again; where survivors are written again it is.
+    pub fn narrow(&mut self, stretch: &Stretch, is_rewriting: bool) -> Stretch {
+        let mut segments = self.segments.iter();
+        let at = segments.position(|segment| segment.epoch == stretch.epoch);
+        let narrow = at.and_then(|at| {
+            let index = &self.segments[at].index;
+            let entry = index.partition_point(|(_, offset)| *offset < stretch.offset);
+            self.stretch(at, entry, 0)
+        });
+        let Some((narrow, next)) = narrow else {
+            return *stretch;
+        };
+        if is_rewriting {
+            self.rewriting = Some((stretch.epoch, next));
+        }
+        narrow
+    }
+
     /// About `least` bytes of a segment's batches from an entry of its index on, and the entry that
     /// follows.
     fn stretch(&self, at: usize, entry: usize, least: u64) -> Option<(Stretch, usize)> {

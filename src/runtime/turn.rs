@@ -153,7 +153,6 @@ impl Turn {
     pub(crate) async fn run(mut self, opened: impl FnOnce()) {
         let mut nap = Nap::new(self.links.take_bell());
         while !self.core.is_open() {
-            self.disk.collect(&mut self.core, self.now);
             self.disk.submit(&mut self.core, self.now);
             self.log();
             match self.disk.is_busy() {
@@ -162,6 +161,7 @@ impl Turn {
                 false => nap.until_woken(Some(limits::DISK_RETRY)).await,
             }
             self.read_clocks();
+            self.disk.collect(&mut self.core, self.now);
         }
         opened();
         loop {

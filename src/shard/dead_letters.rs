@@ -23,6 +23,9 @@ use crate::model::queue::{Fallen, Letter, Reason};
 use crate::model::sender_selected;
 use crate::model::topology::{Origin, Routed};
 
+/// Letters that may be on their way without more memory than an idle core keeps.
+const LETTERS_KEPT: usize = 64;
+
 /// Letters on their way.
 #[derive(Default)]
 pub(super) struct DeadLetters {
@@ -242,6 +245,7 @@ impl Shard {
                 self.dead_letters.waiting.push_front((queue, letter));
             }
         }
+        give_back(&mut self.dead_letters.waiting);
         if !self.dead_letters.is_full() {
             for id in std::mem::take(&mut self.dead_letters.held) {
                 self.look_after_at(id, self.now);
@@ -316,7 +320,7 @@ impl Shard {
             let is_lost = lsn.is_some_and(|lsn| lost.contains(&lsn));
             if is_lost {
                 // The log isn't told: a later start may be able to read it.
-                owned.queue.forget_letter(letter);
+                owned.queue.leave_letter(letter);
                 owned.account(&mut self.memory);
                 left += 1;
             }
@@ -490,6 +494,14 @@ impl Shard {
             }
             self.conclude_letter(sent.queue, letter, sent.is_refused);
         }
+        give_back(&mut self.dead_letters.sent);
         self.passages_settled(context);
+    }
+}
+
+/// When all are gone that many letters once were, so is the memory that their number took.
+fn give_back<T>(letters: &mut VecDeque<T>) {
+    if letters.is_empty() {
+        letters.shrink_to(LETTERS_KEPT);
     }
 }

@@ -212,12 +212,14 @@ impl Shard {
     /// A piece of the log was read; none if the disk failed.
     pub fn read_done(
         &mut self,
+        now: Time,
         read: ReadId,
         bytes: Option<&[u8]>,
         notices: &mut Notices,
         context: &mut ShardContext<'_>,
     ) {
-        let fetched = self.journal.fetched(read, bytes.is_none(), self.now);
+        self.now = now;
+        let fetched = self.journal.fetched(read, bytes.is_none(), now);
         let Some((purpose, stretch)) = fetched else {
             return;
         };
@@ -265,7 +267,6 @@ impl Shard {
         };
         let room = self.memory.room().max(FETCH_LEAST);
         let enough = owned.queue.resident_bytes().0 + room;
-        let mut taken = 0;
         // The first that could be read behind the one that was wanted.
         let mut following = stretch.end_lsn;
         let queue = &mut owned.queue;
@@ -277,19 +278,15 @@ impl Shard {
                 for target in message.targets().filter(|target| target.queue == log) {
                     let (position, priority) = (target.position, message.priority());
                     // What stands in a batch before the one that is asked for has another priority, and time.
-                    if lsn >= asked
-                        && queue.resident_bytes().0 < enough
-                        && queue.page_in(position, lsn, priority, || message.store())
-                    {
-                        taken += 1;
+                    if lsn >= asked && queue.resident_bytes().0 < enough {
+                        queue.page_in(position, lsn, priority, || message.store());
                     }
                 }
             });
         let mut lost = 0;
-        // One that was written again while it was read is elsewhere now, and not lost; nor is one whose turn came
-        // meanwhile, those of a higher priority having left.
-        if taken == 0
-            && wanted.lsn == asked
+        // There was room for the one that was asked for. If it was written again while it was read it is elsewhere
+        // now, and not lost; nor is one whose turn came meanwhile, those of a higher priority having left.
+        if wanted.lsn == asked
             && queue
                 .front_page()
                 .is_some_and(|front| front.lsn == wanted.lsn)
@@ -422,7 +419,7 @@ impl Shard {
             }
             // What was fetched before those in front of it came back, or before more urgent ones came.
             if owned.queue.resident_bytes().0 > FETCH_LEAST {
-                owned.queue.page_out();
+                owned.queue.page_out(self.journal.oldest_lsn());
                 owned.account(&mut self.memory);
             }
         }

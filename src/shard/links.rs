@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{MessageRef, QueueId, SessionId, limits};
+use crate::base::{Lsn, MessageRef, QueueId, SessionId, limits};
 use crate::mail::{Deliver, Ease, NO_SLOT, Outbox, ToSession};
 use crate::model::queue::{Consumer, Sink};
 
@@ -155,7 +155,7 @@ pub(super) struct Deliveries<'a> {
     queue: QueueId,
     /// In milliseconds since 1970.
     now_ms: u64,
-    is_memory_short: bool,
+    leave_from: Lsn,
     links: &'a mut Links,
     outbox: &'a mut Outbox,
     /// How many there were.
@@ -166,14 +166,14 @@ impl<'a> Deliveries<'a> {
     pub(super) fn new(
         queue: QueueId,
         now_ms: u64,
-        is_memory_short: bool,
+        leave_from: Lsn,
         links: &'a mut Links,
         outbox: &'a mut Outbox,
     ) -> Self {
         Self {
             queue,
             now_ms,
-            is_memory_short,
+            leave_from,
             links,
             outbox,
             delivered: 0,
@@ -186,8 +186,8 @@ impl Sink for Deliveries<'_> {
         self.now_ms
     }
 
-    fn is_memory_short(&self) -> bool {
-        self.is_memory_short
+    fn leave_from(&self) -> Lsn {
+        self.leave_from
     }
 
     fn has_room(&mut self, consumer: &Consumer) -> bool {

@@ -1,6 +1,9 @@
 //! How much of its messages a core keeps in memory: what comes beyond that stays in its log only, be it ready or
 //! out with consumers.
 
+use super::journal::Journal;
+use crate::base::Lsn;
+
 /// Bytes of messages in memory, of all queues.
 pub(super) struct Memory {
     ready: usize,
@@ -45,9 +48,12 @@ impl Memory {
         self.ready > self.max / 4
     }
 
-    /// Whether what the log has isn't kept while it is out: consumers that acknowledge late leave half of the room
-    /// to what waits.
-    pub(super) fn is_short(&self) -> bool {
-        self.is_full() || self.out > self.max / 2
+    /// What isn't kept while it is out, since the log has it, by LSN: consumers that acknowledge late leave half of the
+    /// room to what waits.
+    pub(super) fn leave_from(&self, journal: &Journal) -> Lsn {
+        match self.is_full() || self.out > self.max / 2 {
+            true => journal.oldest_lsn(),
+            false => Lsn::NEVER,
+        }
     }
 }

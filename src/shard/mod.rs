@@ -273,7 +273,7 @@ impl Shard {
         let (ids, _) = batch.bytes(publish.queues).as_chunks::<8>();
         let persistent = publish.message.persistent();
         let (is_full, is_crowded) = (self.memory.is_full(), self.memory.is_crowded());
-        let is_short = self.memory.is_short();
+        let leave_from = self.memory.leave_from(&self.journal);
         let lsn = self.journal.upcoming_lsn();
         let (mut ease, mut is_refused, mut waits) = (None, false, false);
         let now_ms = self.now_ms();
@@ -290,7 +290,7 @@ impl Shard {
                 lsn: if logs { lsn } else { Lsn::NONE },
                 paged,
             };
-            let mut sink = Deliveries::new(id, now_ms, is_short, &mut self.links, context.outbox);
+            let mut sink = Deliveries::new(id, now_ms, leave_from, &mut self.links, context.outbox);
             let admitted = owned.queue.publish(&mut incoming, keep, &mut sink);
             owned.growth.departed(self.now, sink.delivered);
             let backlog = owned.queue.ready_count();
@@ -522,8 +522,8 @@ impl Shard {
     ) -> Option<R> {
         let owned = find(&mut self.queues, id)?;
         let now_ms = self.clock.ms(self.now);
-        let is_short = self.memory.is_short();
-        let mut sink = Deliveries::new(id, now_ms, is_short, &mut self.links, context.outbox);
+        let leave_from = self.memory.leave_from(&self.journal);
+        let mut sink = Deliveries::new(id, now_ms, leave_from, &mut self.links, context.outbox);
         let result = act(&mut owned.queue, &mut sink);
         owned.growth.departed(self.now, sink.delivered);
         owned.account(&mut self.memory);

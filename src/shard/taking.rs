@@ -112,7 +112,8 @@ impl Shard {
             channel,
             no_ack,
         } = getting;
-        let (now_ms, is_memory_short) = (self.now_ms(), self.memory.is_short());
+        let now_ms = self.now_ms();
+        let leave_from = self.memory.leave_from(&self.journal);
         let Some(owned) = find(&mut self.queues, id) else {
             return context.answer(session, channel, Answer::Empty);
         };
@@ -125,7 +126,7 @@ impl Shard {
             owned.callers.get_or_insert_default().getting.push(getting);
             return self.fetch_and_serve(id, context);
         }
-        let taken = owned.queue.get(no_ack, now_ms, is_memory_short);
+        let taken = owned.queue.get(no_ack, now_ms, leave_from);
         let ready = owned.queue.ready_count();
         if taken.is_none() && ready > 0 {
             // What was in memory has expired.

@@ -114,6 +114,28 @@ fn a_kill_on_a_full_disk_loses_nothing() {
     });
 }
 
+/// Nobody acknowledges anything then, and what waits for room leads nowhere any more.
+#[test]
+fn a_queue_that_is_deleted_makes_room_on_a_full_disk() {
+    with_data_on_a_small_disk(|home| {
+        let broker = home.start(1);
+        let load = Load::until_full(&broker);
+        load.stop.store(true, Ordering::Relaxed);
+        broker.connect().channel().delete_queue(QUEUE);
+        let published = load.published();
+        assert_eq!(published.end, "told to stop");
+        let process = broker.process();
+        process.log_line_with("there is room on the disk again");
+        let connection = broker.connect();
+        durable_queue(&connection.channel(), QUEUE);
+        keep(&connection, "", QUEUE, &["a", "b", "c"]);
+        broker.stop();
+        let broker = home.start(1);
+        assert_eq!(broker.connect().channel().drain(QUEUE), ["a", "b", "c"]);
+        broker.stop();
+    });
+}
+
 /// By their priorities the messages leave in another order than they came in: nearly each one's acknowledgement is a
 /// note of its own, and all of them together are more than the log has kept room for.
 #[test]

@@ -32,8 +32,14 @@ pub(super) struct Site {
     pub(super) world: World,
     files: Files,
     now: Time,
-    /// So many reads fail from now on.
+    /// So many reads fail from now on,
     pub(super) failing_reads: usize,
+    /// each after so long,
+    pub(super) read_span: Duration,
+    /// and all in which that byte of a file is.
+    pub(super) unreadable: Option<usize>,
+    /// What counts from the next start on.
+    pub(super) settings: Arc<Settings>,
 }
 
 pub(super) const CORES: [u16; 2] = [1, 2];
@@ -49,6 +55,9 @@ impl Site {
             files: Files::new(),
             now: Time(1),
             failing_reads: 0,
+            read_span: Duration::ZERO,
+            unreadable: None,
+            settings: Arc::default(),
         };
         site.connect();
         site
@@ -62,7 +71,7 @@ impl Site {
 
     /// A stop in order, which waits for all that a stop waits for, and the next start.
     pub(super) fn restart(mut self) -> Self {
-        self.failing_reads = 0;
+        (self.failing_reads, self.unreadable) = (0, None);
         self.world.cut_all_and_check_nothing_is_left();
         assert!(!self.has_letters());
         for core in &mut self.world.cores {
@@ -85,7 +94,7 @@ impl Site {
                 messages: read.expect("the log is whole"),
             };
             let id = CoreId(core as u16);
-            world.cores[core] = Core::new(id, cores as u16, Arc::default(), 7, stored);
+            world.cores[core] = Core::new(id, cores as u16, Arc::clone(&self.settings), 7, stored);
         }
         self.world = world;
         self.connect();
@@ -139,6 +148,9 @@ impl Site {
                 let bytes = &self.files[&(index, log, file)][at..at + len];
                 let fails = self.failing_reads > 0;
                 self.failing_reads -= usize::from(fails);
+                let range = at..at + len;
+                let fails = fails || self.unreadable.is_some_and(|byte| range.contains(&byte));
+                self.now = self.now + self.read_span;
                 core.read_done(self.now, log, read, Some(bytes).filter(|_| !fails));
             }
             DiskRequest::Remove { .. } | DiskRequest::Quarantine { .. } => {}
@@ -207,17 +219,31 @@ impl Site {
     }
 
     pub(super) fn publish(&mut self, name: &str, persistent: bool, number: u32) {
-        let publish = basic::Publish {
-            routing_key: name.into(),
-            ..basic::Publish::default()
-        };
         let properties: &[u8] = match persistent {
             true => &[0x10, 0, 2],
             false => &[0, 0],
         };
-        self.world
-            .publish_with(OWNER, publish, properties, &number.to_le_bytes());
+        self.publish_with(name, properties, &number.to_le_bytes());
+    }
+
+    /// The same with other properties, and a body that begins with its number.
+    pub(super) fn publish_with(&mut self, name: &str, properties: &[u8], body: &[u8]) {
+        let publish = basic::Publish {
+            routing_key: name.into(),
+            ..basic::Publish::default()
+        };
+        self.world.publish_with(OWNER, publish, properties, body);
         self.settle();
+    }
+
+    /// Flips a bit of a body that has been written.
+    pub(super) fn spoil(&mut self, body: &[u8]) {
+        let mut files = self.files.values_mut();
+        let spoilt = files.find_map(|bytes| {
+            let at = bytes.windows(body.len()).position(|place| place == body);
+            at.map(|at| bytes[at] ^= 1)
+        });
+        spoilt.expect("it was written");
     }
 
     /// The numbers of all messages that a queue gives one after the other.

@@ -222,6 +222,18 @@ fn worn() -> (Disk, Log, usize) {
 }
 
 #[test]
+fn a_stretch_that_can_not_be_read_is_cut_short_and_what_is_behind_comes_next() {
+    let (disk, mut log, _) = worn();
+    let mut next = || log.next_to_rewrite(disk.now).expect("there is more");
+    let stretch = next();
+    let narrow = log.narrow(&stretch, true);
+    assert_eq!(narrow.offset, stretch.offset);
+    assert!(narrow.len < stretch.len);
+    let mut next = || log.next_to_rewrite(disk.now).expect("there is more");
+    assert_eq!(next().offset, narrow.offset + narrow.len as u64);
+}
+
+#[test]
 fn a_read_that_fails_once_while_survivors_are_written_again_costs_nothing() {
     let (mut disk, mut log, alive) = worn();
     let (first, _) = go_through(&disk, &mut log, Some(0));

@@ -168,6 +168,12 @@ impl Queue {
         self.settle(letter.slot?)
     }
 
+    /// A letter can't be read from the log, and stays there.
+    pub fn leave_letter(&mut self, letter: &Letter) {
+        self.has_unread = true;
+        self.forget_letter(letter);
+    }
+
     fn fall_removed(&mut self, removed: Removed, reason: Reason) {
         match removed {
             Removed::Entry(entry) => self.fall(entry, reason),

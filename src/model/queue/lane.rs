@@ -322,14 +322,14 @@ impl Lane {
         }
     }
 
-    /// Messages leave memory that the log has: those at the line's end, and those among the last that came back.
-    /// Their positions, bytes, and how often they came back.
-    pub(super) fn page_out(&mut self) -> Vec<(u64, usize, u32)> {
+    /// Messages leave memory that the log has, from the LSN `oldest` on: those at the line's end, and those among the
+    /// last that came back. Their positions, bytes, and how often they came back.
+    pub(super) fn page_out(&mut self, oldest: Lsn) -> Vec<(u64, usize, u32)> {
         let mut left = Vec::new();
         let mut returned = self.returned.take();
         if let Some(Returned { entries, pages }) = returned.as_deref_mut() {
             let last = entries.values().rev().take(limits::JOB_STEPS_PER_TURN);
-            let logged = last.filter(|entry| entry.lsn.is_some());
+            let logged = last.filter(|entry| entry.lsn >= oldest);
             let positions: Vec<_> = logged.map(|entry| entry.position).collect();
             // From the first on, since pages grow at their end.
             for position in positions.iter().rev() {
@@ -341,7 +341,7 @@ impl Lane {
         }
         self.returned = returned;
         let may_leave = |place: &&Place| match place {
-            Place::Full(entry) => entry.lsn.is_some(),
+            Place::Full(entry) => entry.lsn >= oldest,
             Place::Vacant(_) => true,
         };
         let end = self.line.iter().rev().take(limits::JOB_STEPS_PER_TURN);

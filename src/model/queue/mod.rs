@@ -44,8 +44,9 @@ pub trait Sink {
     /// What time it is, in milliseconds since 1970.
     fn now_ms(&self) -> u64;
 
-    /// Whether a message that the log has isn't to be kept in memory, too, while it is out.
-    fn is_memory_short(&self) -> bool;
+    /// Messages of this LSN or a higher one are in the log, and aren't to be kept in memory, too, while they are out:
+    /// [`Lsn::NEVER`] if there is enough of it.
+    fn leave_from(&self) -> Lsn;
 
     /// Whether the consumer's connection has room for another message. If not, the sink remembers
     /// the consumer and calls [`Queue::resume`] for it when there is room again.
@@ -88,6 +89,8 @@ pub struct Queue {
     fallen: Vec<Fallen>,
     /// Letters that stay here until others have taken them, and aren't forgotten yet.
     letters_kept: u64,
+    /// The log has messages of it that can't be read, and that aren't counted in this life.
+    has_unread: bool,
 }
 
 impl Queue {
@@ -301,10 +304,10 @@ impl Queue {
         self.ready.page_in(lane, position, lsn, message)
     }
 
-    /// Messages leave memory that the log has: for a queue whose next one isn't in memory, so that none of these are
-    /// needed soon.
-    pub fn page_out(&mut self) {
-        self.ready.page_out();
+    /// Messages of LSNs from `oldest` on leave memory, which the log has: for a queue whose next one isn't in memory,
+    /// so that none of these are needed soon.
+    pub fn page_out(&mut self, oldest: Lsn) {
+        self.ready.page_out(oldest);
     }
 
     /// The log can't give the messages of these numbers: those of them that come next are lost. Returns
@@ -316,6 +319,7 @@ impl Queue {
         {
             self.ready.drop_paged();
             self.forget_key(front.position);
+            self.has_unread = true;
             lost += 1;
         }
         lost
@@ -378,14 +382,14 @@ impl Queue {
         self.consumers.remove(key)
     }
 
-    /// Takes the first ready message, to be acknowledged or not. `is_memory_short` as [`Sink::is_memory_short`].
-    pub fn get(&mut self, no_ack: bool, now_ms: u64, is_memory_short: bool) -> Option<Taken> {
+    /// Takes the first ready message, to be acknowledged or not. `leave_from` as [`Sink::leave_from`].
+    pub fn get(&mut self, no_ack: bool, now_ms: u64, leave_from: Lsn) -> Option<Taken> {
         self.drop_expired_head(now_ms);
         let entry = self.ready.pop()?;
         let message = entry.message.clone();
         let redelivered = entry.redelivered;
         let properties = self.told(&message.as_ref(), entry.returns);
-        let slot = self.hand_out(entry, (None, !no_ack), is_memory_short);
+        let slot = self.hand_out(entry, (None, !no_ack), leave_from);
         Some(Taken {
             properties,
             message,
@@ -467,7 +471,7 @@ impl Queue {
     ) {
         let holder = self.holder(index);
         let slot = (holder.is_some() || lsn.is_some()).then(|| {
-            let message = match lsn.is_some() && sink.is_memory_short() {
+            let message = match lsn >= sink.leave_from() {
                 true => self.logged(&incoming.message),
                 false => Out::Here(incoming.stored()),
             };
@@ -492,7 +496,7 @@ impl Queue {
         let (message, redelivered) = (entry.message.clone(), entry.redelivered);
         let told = self.told(&message.as_ref(), entry.returns);
         let taker = (holder, holder.is_some());
-        let slot = self.hand_out(entry, taker, sink.is_memory_short());
+        let slot = self.hand_out(entry, taker, sink.leave_from());
         let mut message = message.as_ref();
         if let Some(properties) = &told {
             message.properties = properties;
@@ -506,13 +510,13 @@ impl Queue {
         &mut self,
         entry: Entry,
         (consumer, acknowledges): (Option<ConsumerHandle>, bool),
-        is_memory_short: bool,
+        leave_from: Lsn,
     ) -> Option<u32> {
         if !acknowledges && !entry.lsn.is_some() {
             self.forget_key(entry.position);
             return None;
         }
-        let message = match entry.lsn.is_some() && is_memory_short {
+        let message = match entry.lsn >= leave_from {
             true => self.logged(&entry.message.as_ref()),
             false => Out::Here(entry.message),
         };

@@ -228,10 +228,10 @@ impl Ready {
         is_it
     }
 
-    /// Messages leave memory that the log has.
-    pub(super) fn page_out(&mut self) {
+    /// Messages leave memory that the log has, from the LSN `oldest` on.
+    pub(super) fn page_out(&mut self, oldest: Lsn) {
         for lane in 0..=self.lane_of(u8::MAX) {
-            for (position, bytes, returns) in self.lane_mut(lane).page_out() {
+            for (position, bytes, returns) in self.lane_mut(lane).page_out(oldest) {
                 self.bytes -= bytes;
                 self.paged += 1;
                 if returns > 0 {

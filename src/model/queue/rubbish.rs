@@ -42,12 +42,17 @@ impl Queue {
             unsettled: Unsettled::default(),
         };
         self.forget_ready_keys();
+        self.has_unread = false;
         (rubbish, ranges)
     }
 
     /// From the first position on, all that is ready, nobody's, or behind: all but what is out.
     fn ready_ranges(&self) -> Vec<(u64, u64)> {
-        let Some(mut first) = self.ready.first_position() else {
+        let first = match self.has_unread {
+            true => Some(0),
+            false => self.ready.first_position(),
+        };
+        let Some(mut first) = first else {
             return Vec::new();
         };
         let mut out: Vec<u64> = self.unsettled.positions().collect();

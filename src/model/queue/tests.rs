@@ -42,8 +42,11 @@ impl Sink for Collector {
         self.now_ms
     }
 
-    fn is_memory_short(&self) -> bool {
-        self.is_memory_short
+    fn leave_from(&self) -> Lsn {
+        match self.is_memory_short {
+            true => Lsn::FIRST,
+            false => Lsn::NEVER,
+        }
     }
 
     fn has_room(&mut self, consumer: &Consumer) -> bool {
@@ -252,7 +255,7 @@ proptest! {
                     queue.pump(&mut sink);
                 }
                 Operation::Get => {
-                    let taken = queue.get(false, 0, sink.is_memory_short);
+                    let taken = queue.get(false, 0, sink.leave_from());
                     let expected = model.ready.pop_first();
                     prop_assert_eq!(taken.is_some(), expected.is_some());
                     if let (Some(taken), Some((number, redelivered))) = (taken, expected) {
@@ -271,7 +274,7 @@ proptest! {
                     sink.full.remove(&number);
                     queue.resume((SESSION, number), &mut sink);
                 }
-                Operation::PageOut => queue.page_out(),
+                Operation::PageOut => queue.page_out(Lsn::FIRST),
                 Operation::Purge => {
                     let (rubbish, _) = queue.purge(&mut sink);
                     prop_assert_eq!(rubbish.ready_count(), model.ready.len());
@@ -399,7 +402,7 @@ fn rubbish_is_dropped_a_few_at_a_time() {
     for number in 0..5 {
         publish(&mut queue, number, &mut sink);
     }
-    queue.get(false, 0, false);
+    queue.get(false, 0, Lsn::NEVER);
     let mut rubbish = queue.into_rubbish();
     assert_eq!(rubbish.ready_count(), 4);
     assert!(!rubbish.drop_some(4, |_| {}));
@@ -446,12 +449,11 @@ fn what_the_log_has_can_leave_memory_and_keeps_its_place_and_its_history() {
         queue.requeue(slot);
     }
     let all = queue.resident_bytes().0;
-    queue.page_out();
-    assert_eq!(
-        queue.resident_bytes().0,
-        all / 5,
-        "nobody else has the first"
-    );
+    for (oldest, stay) in [(5, 4), (3, 2), (1, 1)] {
+        queue.page_out(Lsn(oldest));
+        let left = queue.resident_bytes().0;
+        assert_eq!(left, stay * all / 5, "nobody else has them");
+    }
     assert_eq!(queue.ready_count(), 5);
     sink.seen.clear();
     queue.consume(consumer(2, 0), &mut sink);

@@ -168,6 +168,11 @@ impl Journal {
         self.log.upcoming_lsn()
     }
 
+    /// What has a lower LSN the log doesn't have (any more).
+    pub(super) fn oldest_lsn(&self) -> Lsn {
+        self.log.oldest_lsn()
+    }
+
     /// Whether everything is durable that was taken in.
     pub(super) fn is_durable(&self) -> bool {
         self.log.upcoming_lsn() <= self.log.durable_lsn()
@@ -334,8 +339,8 @@ impl Journal {
         if self.log.is_writing() || self.room.is_some() {
             return None;
         }
-        self.log.replenish(now);
         self.drop_settled();
+        self.log.replenish(self.has_more(), now);
         let durable = self.log.durable_lsn();
         let due = if self.has_more() {
             !self.is_open
@@ -345,7 +350,7 @@ impl Journal {
                 || self.pending_bytes + self.notes.len() >= RIDE_BYTES
                 || self.since.is_some_and(|since| now >= since + RIDE)
         } else {
-            self.log.wants_closing(now)
+            self.log.wants_empty(now)
         };
         if !due {
             return None;
@@ -565,9 +570,10 @@ impl Journal {
         has_failed: bool,
         now: Time,
     ) -> Option<(Purpose, Stretch)> {
-        let reading = self.reads.get(&read)?;
+        let reading = self.reads.get_mut(&read)?;
         let (purpose, stretch) = (reading.purpose, reading.stretch);
         if has_failed && reading.tries < limits::READ_TRIES {
+            reading.stretch = self.log.narrow(&stretch, purpose == Purpose::Rewrite);
             self.retries.push_back((now + limits::READ_RETRY, read));
             return None;
         }

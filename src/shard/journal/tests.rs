@@ -115,11 +115,16 @@ fn queue() -> LogQueue {
 }
 
 fn publish(journal: &mut Journal, position: u64, persistent: bool) {
+    publish_body(journal, (position, persistent), b"body");
+}
+
+fn publish_body(journal: &mut Journal, (position, persistent): (u64, bool), body: &[u8]) -> Lsn {
+    let lsn = journal.upcoming_lsn();
     let message = MessageRef {
         exchange: b"",
         routing_key: b"queue",
         properties: &[0, 0],
-        body: b"body",
+        body,
         large_body: &[],
         persistent,
     };
@@ -129,6 +134,7 @@ fn publish(journal: &mut Journal, position: u64, persistent: bool) {
         expires: NEVER,
     };
     journal.append(StoredMessage::new(&message), &[target], Time(1));
+    lsn
 }
 
 #[test]
@@ -191,6 +197,25 @@ fn what_an_earlier_stop_told_says_nothing_of_a_later_message() {
     publish(&mut journal, 1, true);
     disk.stop(journal, &[]);
     assert_eq!(disk.told(), [(0, false, 0), (1, false, 0)]);
+}
+
+/// What is in a queue that is deleted needs no note: no batch would come of it.
+#[test]
+fn files_that_nobody_needs_are_given_back_though_there_is_nothing_to_write() {
+    let mut disk = Disk::default();
+    let (_, mut journal) = disk.start();
+    let first = journal.upcoming_lsn();
+    while disk.files.len() < 5 {
+        (0..5000).for_each(|position| publish(&mut journal, position, true));
+        disk.write(&mut journal);
+    }
+    let used = journal.log.used();
+    for lsn in first.0..journal.upcoming_lsn().0 {
+        journal.forget(queue(), Lsn(lsn));
+    }
+    assert!(disk.write_batch(&mut journal));
+    assert!(journal.log.used() < used / 2);
+    assert!(!disk.write_batch(&mut journal), "once is enough");
 }
 
 /// The last batch might be one that was never finished, but for the empty one behind it.

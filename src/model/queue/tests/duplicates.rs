@@ -94,7 +94,7 @@ proptest! {
                     }
                 }
                 Operation::Get { no_ack } => {
-                    if let Some(taken) = queue.get(no_ack, sink.now_ms, false) {
+                    if let Some(taken) = queue.get(no_ack, sink.now_ms, Lsn::NEVER) {
                         let number = number(&taken.message);
                         match taken.slot {
                             Some(slot) => out.push((slot, number)),
@@ -152,7 +152,7 @@ fn keys_that_a_start_has_found_count() {
     let mut first = Queue::new(rules.clone());
     let mut sink = Collector::default();
     publish(&mut first, 7, 0, &mut sink);
-    let taken = first.get(true, 0, false).expect("it is there");
+    let taken = first.get(true, 0, Lsn::NEVER).expect("it is there");
     let key = crate::model::deduplication::key_of(Properties::from_validated(
         taken.message.as_ref().properties,
     ));

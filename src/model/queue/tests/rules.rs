@@ -206,7 +206,7 @@ proptest! {
                 Operation::Get => {
                     model.expire(now_ms);
                     queue.expire(now_ms, usize::MAX);
-                    let taken = queue.get(false, now_ms, false);
+                    let taken = queue.get(false, now_ms, Lsn::NEVER);
                     prop_assert_eq!(taken.is_some(), !model.ready.is_empty());
                     if let Some(taken) = taken {
                         let known = model.ready.remove(0);

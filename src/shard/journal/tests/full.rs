@@ -46,6 +46,27 @@ fn write_all(disk: &mut Disk, journal: &mut Journal) {
 }
 
 #[test]
+fn a_disk_that_was_full_for_one_large_message_is_full_no_longer_than_that_waits() {
+    let (mut disk, mut journal) = full(1);
+    let lsn = publish_body(
+        &mut journal,
+        (1, true),
+        &[0; 2 * limits::SEGMENT_BYTES_MIN as usize],
+    );
+    while disk.write_batch(&mut journal) {}
+    assert!(journal.is_full());
+    // It is delivered and acknowledged.
+    journal.settle(queue(), 1, lsn, Time(1));
+    while disk.write_batch(&mut journal) {}
+    assert!(!journal.is_full());
+    let timer = journal.next_timer();
+    assert!(
+        timer.is_none_or(|timer| timer > LATE + disk.elapsed),
+        "nothing is due"
+    );
+}
+
+#[test]
 fn more_scattered_acknowledgements_than_the_reserve_holds_are_written_in_pieces() {
     let (mut disk, mut journal) = full(2 * MANY);
     let count = fill(&mut disk, &mut journal, 2 * MANY);
