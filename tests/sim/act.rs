@@ -240,16 +240,18 @@ impl World {
                 let call = Call::Purge { queue, sure, more };
                 self.clients[client].ask(call, |out| wire::purge_queue(out, queue));
             }
-            1 if self.plan.deletes && !self.is_asked_for(queue) => {
-                trace::note("delete", [self.clients[client].uid, queue as u64, 0]);
-                self.oracle.queues[queue].busy = true;
-                self.oracle.queues[queue].standing = Standing::Going;
-                self.oracle.reroute();
-                self.clients[client].ask(Call::Delete(queue), |out| wire::delete_queue(out, queue));
-            }
+            1 if self.plan.deletes && !self.is_asked_for(queue) => self.delete_queue(client, queue),
             2..=6 => self.define_binding(client, queue),
             _ => {}
         }
+    }
+
+    pub(crate) fn delete_queue(&mut self, client: usize, queue: usize) {
+        trace::note("delete", [self.clients[client].uid, queue as u64, 0]);
+        self.oracle.queues[queue].busy = true;
+        self.oracle.queues[queue].standing = Standing::Going;
+        self.oracle.reroute();
+        self.clients[client].ask(Call::Delete(queue), |out| wire::delete_queue(out, queue));
     }
 
     fn define_queue(&mut self, client: usize, queue: usize) {

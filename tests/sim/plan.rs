@@ -27,6 +27,8 @@ pub(crate) struct Extras {
     pub(crate) repeats: bool,
     /// Queues that are full refuse what comes.
     pub(crate) refusals: bool,
+    /// Queues keep their letters until they are taken.
+    pub(crate) keepers: bool,
 }
 
 impl Extras {
@@ -39,11 +41,17 @@ impl Extras {
         delays: true,
         repeats: true,
         refusals: true,
+        keepers: true,
+    };
+    /// All before queues kept letters.
+    pub(crate) const FORGETTING: Self = Self {
+        keepers: false,
+        ..Self::ALL
     };
     /// All before full queues refused anything.
     pub(crate) const ACCEPTING: Self = Self {
         refusals: false,
-        ..Self::ALL
+        ..Self::FORGETTING
     };
     /// All before there were exchanges that do more than route.
     pub(crate) const PLAIN: Self = Self {
@@ -74,6 +82,7 @@ impl Extras {
         delays: false,
         repeats: false,
         refusals: false,
+        keepers: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -88,6 +97,7 @@ impl Extras {
             delays: !without.contains("delays"),
             repeats: !without.contains("repeats"),
             refusals: !without.contains("refusals"),
+            keepers: !without.contains("keepers"),
         }
     }
 }
@@ -183,8 +193,13 @@ impl Plan {
             throw_repeats(seed, &mut plan);
         }
         // A commit that some queue refuses in part ends the channel.
-        if extras.refusals && !plan.repeats() && !plan.transactions {
-            plan.rules.throw_refusals(seed);
+        if !plan.repeats() && !plan.transactions {
+            if extras.refusals {
+                plan.rules.throw_refusals(seed);
+            }
+            if extras.keepers {
+                plan.rules.throw_keepers(seed, &plan.queues);
+            }
         }
         plan.rests = extras.rests.then(|| Dice::new(seed ^ REST));
         (plan, dice)

@@ -27,11 +27,42 @@ pub(crate) struct QueueRules {
     pub(crate) dead_letters: Option<(usize, usize)>,
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) max_length: Option<u64>,
-    /// When it is full it refuses what comes, and dead-letters that.
-    pub(crate) refuses: bool,
+    pub(crate) overflow: Overflow,
     pub(crate) delivery_limit: Option<u64>,
     pub(crate) max_priority: Option<u8>,
 }
+
+/// What a full queue does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Overflow {
+    /// Lets its oldest message fall.
+    #[default]
+    DropsHead,
+    /// Refuses what comes, and dead-letters that.
+    RefusesToLetters,
+    /// Refuses what comes. Letters of such a queue stay until they are taken.
+    Refuses,
+}
+
+impl QueueRules {
+    /// Whether it may be too full for a message that comes.
+    pub(crate) fn may_refuse(&self) -> bool {
+        self.max_length.is_some() && self.overflow != Overflow::DropsHead
+    }
+
+    /// Whether nobody hears any more of a message for which it was too full, but who sent it.
+    pub(crate) fn may_turn_away(&self) -> bool {
+        self.max_length.is_some() && self.overflow == Overflow::Refuses
+    }
+
+    /// Whether its letters stay until they are taken.
+    pub(crate) fn keeps_letters(&self) -> bool {
+        self.dead_letters.is_some() && self.overflow == Overflow::Refuses
+    }
+}
+
+/// That of a quorum queue that names none.
+const QUORUM_DELIVERY_LIMIT: u64 = 20;
 
 /// Times to live in milliseconds: nothing, some steps, much of a life, longer than that.
 const TTLS_MS: [u64; 5] = [0, 5, 50, 500, 5000];
@@ -66,7 +97,7 @@ impl Rules {
                 max_length: on(&mut dice, dies && lengths).then(|| dice.between(1, 12) as u64),
                 delivery_limit: on(&mut dice, dies && limits).then(|| dice.roll(4) as u64),
                 max_priority: on(&mut dice, rules.priorities).then(|| dice.between(1, 5) as u8),
-                refuses: false,
+                overflow: Overflow::DropsHead,
             };
             rules.queues.push(one);
         }
@@ -96,7 +127,9 @@ impl Rules {
             return;
         }
         for queue in &mut self.queues {
-            queue.refuses = queue.max_length.is_some() && dice.chance(3, 4);
+            if queue.max_length.is_some() && dice.chance(3, 4) {
+                queue.overflow = Overflow::RefusesToLetters;
+            }
         }
         let grave = self.queues.len() - 1;
         if grave < 2 {
@@ -107,7 +140,7 @@ impl Rules {
         self.queues[between] = QueueRules {
             dead_letters: Some((0, grave)),
             max_length: Some(dice.between(1, 3) as u64),
-            refuses: true,
+            overflow: Overflow::RefusesToLetters,
             ..self.queues[between]
         };
         self.queues[first] = QueueRules {
@@ -115,6 +148,39 @@ impl Rules {
             ttl_ms: Some(TTLS_MS[dice.roll(3)]),
             ..self.queues[first]
         };
+    }
+
+    /// For half of the seeds: queues that keep their letters until they are taken, and mostly one that is too full
+    /// for those of others. They are quorum queues, so `durable`, and without priorities.
+    pub(crate) fn throw_keepers(&mut self, seed: u64, durable: &[bool]) {
+        const SALT: u64 = u64::from_be_bytes(*b"\0keepers");
+        let mut dice = Dice::new(seed ^ SALT);
+        if self.queues.is_empty() || dice.chance(1, 2) {
+            return;
+        }
+        for (queue, durable) in self.queues.iter_mut().zip(durable) {
+            if *durable && queue.dead_letters.is_some() && dice.chance(2, 3) {
+                queue.overflow = Overflow::Refuses;
+                queue.max_priority = None;
+                queue.delivery_limit.get_or_insert(QUORUM_DELIVERY_LIMIT);
+            }
+        }
+        let grave = self.queues.len() - 1;
+        let target = if dice.chance(3, 4) {
+            grave
+        } else {
+            dice.roll(grave)
+        };
+        let target = &mut self.queues[target];
+        if dice.chance(3, 4) && (target.dead_letters.is_none() || target.keeps_letters()) {
+            target.max_length = Some(dice.between(1, 3) as u64);
+            target.overflow = Overflow::Refuses;
+        }
+    }
+
+    /// Whether some queue keeps its letters until they are taken.
+    pub(crate) fn keep_letters(&self) -> bool {
+        self.queues.iter().any(QueueRules::keeps_letters)
     }
 
     /// In a queue whose letters come back to it, messages only die when a client says so: else nobody could

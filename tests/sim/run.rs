@@ -47,6 +47,7 @@ pub(crate) fn run_with_fault(seed: u64, fault_at: Option<u64>) -> Verdict<u64> {
 
 fn run_plan(plan: Plan, dice: Dice, fault_at: Option<u64>) -> Verdict<u64> {
     let lives = plan.lives;
+    if std::env::var("SEED").is_ok() {}
     let mut world = World::new(plan, dice);
     world.disk.fault_at = fault_at;
     for _ in 0..lives {
@@ -289,15 +290,16 @@ impl World {
                 self.run_until_idle()?;
             }
         }
-        loop {
-            self.run_until_idle()?;
-            if self.clients[client].held_count() == 0 {
-                break;
-            }
-            let all = self.clients[client].held_count() - 1;
-            self.clients[client].settle(all, true, None, &mut self.oracle);
-        }
+        while self.settle_all(client)? || self.has_retried_letters(client)? {}
         self.oracle.all_drained()?;
+        // Letters that lead nowhere stay as long as their queue.
+        for queue in 0..self.plan.queues.len() {
+            let is_there = self.oracle.queues[queue].standing == Standing::Present;
+            if is_there && self.plan.rules.of(queue).keeps_letters() {
+                self.delete_queue(client, queue);
+                self.run_until_idle()?;
+            }
+        }
         // What nobody waits for is written, and the log is closed.
         for _ in 0..4 {
             self.set_time(self.now + Duration::from_secs(1));
@@ -307,6 +309,26 @@ impl World {
             self.run_until_idle()?;
         }
         self.check_leaks()
+    }
+
+    /// Whether the client had any message.
+    fn settle_all(&mut self, client: usize) -> Verdict<bool> {
+        self.run_until_idle()?;
+        let held = self.clients[client].held_count();
+        if held > 0 {
+            self.clients[client].settle(held - 1, true, None, &mut self.oracle);
+        }
+        Ok(held > 0)
+    }
+
+    /// Whether the client has got letters that weren't taken before, now that they are tried again.
+    fn has_retried_letters(&mut self, client: usize) -> Verdict<bool> {
+        if !self.plan.rules.keep_letters() {
+            return Ok(false);
+        }
+        self.set_time(self.now + limits::LETTER_RETRY);
+        self.run_until_idle()?;
+        Ok(self.clients[client].held_count() > 0)
     }
 
     /// Nothing is in the queues: little is on the disk.

@@ -10,7 +10,7 @@ use leveret::amqp::table::TableWriter;
 
 use crate::exchanges::{DEDUPLICATING, DELAYED};
 use crate::letters::{Deaths, read_deaths};
-use crate::rules::{QueueRules, Stamp};
+use crate::rules::{Overflow, QueueRules, Stamp};
 
 /// What our clients agree to.
 pub(crate) const FRAME_MAX: u32 = 16 * 1024;
@@ -221,9 +221,20 @@ fn arguments(rules: QueueRules) -> FieldTable {
             arguments.insert(name.into(), AMQPValue::LongString(value.into()));
         }
     }
-    if rules.refuses {
-        let overflow = AMQPValue::LongString("reject-publish-dlx".into());
-        arguments.insert("x-overflow".into(), overflow);
+    let overflow = match rules.overflow {
+        Overflow::DropsHead => None,
+        Overflow::RefusesToLetters => Some("reject-publish-dlx"),
+        Overflow::Refuses => Some("reject-publish"),
+    };
+    let keeps = rules.keeps_letters();
+    for (name, value) in [
+        ("x-overflow", overflow),
+        ("x-queue-type", keeps.then_some("quorum")),
+        ("x-dead-letter-strategy", keeps.then_some("at-least-once")),
+    ] {
+        if let Some(value) = value {
+            arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
     }
     let numbers = [
         ("x-message-ttl", rules.ttl_ms),

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leveret::base::{CoreId, Settings, Time};
+use leveret::base::{CoreId, Settings, Time, limits};
 use leveret::broker::{Core, RecoveredDefinitions, SocketFate, Stored, Traveller};
 use leveret::log::LogName;
 use leveret::mail::Mail;
@@ -465,7 +465,9 @@ impl World {
 
     /// Time passes, at times much of it.
     fn pass_time(&mut self) -> Verdict {
-        let most = if self.plan.jumps && self.dice.chance(1, 8) {
+        let most = if self.plan.rules.keep_letters() && self.dice.chance(1, 16) {
+            2 * limits::LETTER_RETRY.as_millis() as usize
+        } else if self.plan.jumps && self.dice.chance(1, 8) {
             8000
         } else {
             60

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{FRESH, Gone, Message, Oracle, Record, Standing};
 use crate::letters::{Deaths, Died, NAMELESS, Reason, died_again};
+use crate::rules::Overflow;
 
 /// A letter is a message of its own.
 #[derive(Clone, Debug)]
@@ -173,7 +174,10 @@ impl Oracle {
                 Reason::Expired,
                 ttl_ms.is_some_and(|ttl_ms| record.since.1 + ttl_ms <= self.now_ms),
             ),
-            (Reason::MaxLen, found.rules.max_length.is_some()),
+            (
+                Reason::MaxLen,
+                found.rules.max_length.is_some() && !found.rules.may_turn_away(),
+            ),
             (
                 Reason::DeliveryLimit,
                 found.rules.delivery_limit.is_some() && came_back,
@@ -237,13 +241,23 @@ impl Oracle {
             Gone::Settled | Gone::ForEver => false,
         };
         // If not, perhaps another one like it did.
-        if !may_die && !record.is_doubled && !self.welcome_another(queue, parent) {
+        let comes_again = reason == Reason::MaxLen && self.is_tried_again(queue, parent);
+        let is_doubled = record.is_doubled || comes_again;
+        if !may_die && !is_doubled && !self.welcome_another(queue, parent) {
             return None;
         }
         let record = self.queues[queue].records.get_mut(&parent)?;
         record.gone = Gone::Dead(reason);
         record.letters |= 1 << target;
+        record.is_doubled |= comes_again;
         Some(record.since)
+    }
+
+    /// Whether a letter for which a queue was too full comes to it again, although that has sent it on.
+    fn is_tried_again(&self, queue: usize, message: u64) -> bool {
+        let letter = self.messages[message as usize].letter.as_ref();
+        let is_kept = letter.is_some_and(|letter| self.queues[letter.queue].rules.keeps_letters());
+        is_kept && self.queues[queue].rules.overflow == Overflow::RefusesToLetters
     }
 
     /// Whether what became a letter is in its queue still, as a crash between the two leaves it: another letter
@@ -326,7 +340,10 @@ impl Oracle {
                     deaths: &deaths,
                     ..*suspect
                 };
-                is_round || self.has_come(target, &letter, found)
+                // So is one that finds no room, if its queue doesn't keep it.
+                let is_turned_away = self.queues[target].rules.may_turn_away()
+                    && !self.queues[queue].rules.keeps_letters();
+                is_round || is_turned_away || self.has_come(target, &letter, found)
             })
         })
     }

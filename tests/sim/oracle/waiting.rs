@@ -40,7 +40,7 @@ impl Oracle {
             Some(_) if routes.is_empty() => routes,
             Some((room, _)) => vec![(room, routes.iter().any(|(_, sure)| *sure))],
             None => {
-                let may_refuse = |queue: usize| self.queues[queue].rules.refuses;
+                let may_refuse = |queue: usize| self.queues[queue].rules.may_refuse();
                 let ways = routes.into_iter();
                 ways.map(|(queue, sure)| (queue, sure && !may_refuse(queue)))
                     .collect()
