@@ -47,7 +47,6 @@ pub(crate) fn run_with_fault(seed: u64, fault_at: Option<u64>) -> Verdict<u64> {
 
 fn run_plan(plan: Plan, dice: Dice, fault_at: Option<u64>) -> Verdict<u64> {
     let lives = plan.lives;
-    if std::env::var("SEED").is_ok() {}
     let mut world = World::new(plan, dice);
     world.disk.fault_at = fault_at;
     for _ in 0..lives {
