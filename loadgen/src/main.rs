@@ -8,14 +8,15 @@
 //! ```text
 //! options     the command line, PerfTest's letters        uri       amqp://..., amqps://...
 //! scenario    a run from beginning to end                 topology  exchange and queues of a run
-//!   throughput, latency, fanout, queues, backlog          report    live lines, summary, JSON, CSV, HDR log
-//!   churn, connections                                    plot      SVG and HTML
+//!   load: throughput, fanout, queues                      report    live lines, summary, JSON, CSV, HDR log
+//!   latency, ladder, backlog, churn, connections          plot      SVG and HTML
 //! worker      a thread: an epoll loop                     run       what the threads share
 //! connection  one socket's turn: a read, a write          stats     counters and histograms
 //! producer    allowances and stamps                       schedule  open-loop due times
 //! consumer    acks and latencies                          confirms  unconfirmed publishes
+//! handler     what a consumer takes for each (-L)         polling   basic.get instead of consumers
 //! output      bytes still to write                        client    blocking handshake and calls
-//! stream      a socket, plain or under TLS                clock, limits
+//! stream      a socket, plain or under TLS                clock, limits, routing_key
 //! wire        templates and the scanner                   comparison  suites of scenarios, two brokers compared
 //! ```
 

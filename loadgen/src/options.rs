@@ -57,7 +57,7 @@ enum ScenarioOptions {
     /// Fill a queue with -C messages (default 1000000 of 100 bytes, confirmed), then drain it: the rate of each
     #[command(disable_help_flag = true)]
     Backlog(LoadOptions),
-    /// Open and close connections, channels or queues, one after the other: how many per second, how long each takes
+    /// Open and close connections, channels, queues, bindings or consumers: how many per second, how long each takes
     #[command(disable_help_flag = true)]
     Churn(ChurnOptions),
     /// Open many connections that do nothing, hold them, and see whether all live

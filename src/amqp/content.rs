@@ -13,7 +13,7 @@
 //! ```
 
 use super::error::ConnectionError;
-use super::frame::{self, END, HEAD};
+use super::frame::{self, END, FrameKind, HEAD};
 use super::method::Reader;
 use crate::base::MessageRef;
 
@@ -155,7 +155,7 @@ pub fn write_deliver(
     let strings = consumer_tag.len() + message.exchange.len() + message.routing_key.len();
     let size = 4 + 3 + strings + 8 + 1;
     out.reserve(size + HEAD + 1);
-    write_head(out, 1, channel, size);
+    write_head(out, FrameKind::Method, channel, size);
     out.extend_from_slice(&[0, 60, 0, 60, consumer_tag.len() as u8]);
     out.extend_from_slice(consumer_tag);
     let mut tag = [0; 9];
@@ -176,7 +176,7 @@ pub fn write_get_ok(
     messages: u32,
     message: &MessageRef<'_>,
 ) {
-    let start = frame::begin(out, 1, channel);
+    let start = frame::begin(out, FrameKind::Method, channel);
     out.extend_from_slice(&[0, 60, 0, 71]);
     out.extend_from_slice(&delivery_tag.to_be_bytes());
     out.push(u8::from(redelivered));
@@ -188,7 +188,7 @@ pub fn write_get_ok(
 
 /// Appends `basic.return`'s method frame: 312 NO_ROUTE.
 pub fn write_return(out: &mut Vec<u8>, channel: u16, exchange: &[u8], routing_key: &[u8]) {
-    let start = frame::begin(out, 1, channel);
+    let start = frame::begin(out, FrameKind::Method, channel);
     out.extend_from_slice(&[0, 60, 0, 50]);
     out.extend_from_slice(&312u16.to_be_bytes());
     write_short_string(out, b"NO_ROUTE");
@@ -208,7 +208,7 @@ pub fn write_nack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: 
 }
 
 fn write_settlement(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u64, flags: u8) {
-    write_head(out, 1, channel, 4 + 8 + 1);
+    write_head(out, FrameKind::Method, channel, 4 + 8 + 1);
     out.extend_from_slice(&[0, 60, 0, method]);
     out.extend_from_slice(&delivery_tag.to_be_bytes());
     out.extend_from_slice(&[flags, END]);
@@ -217,7 +217,7 @@ fn write_settlement(out: &mut Vec<u8>, channel: u16, method: u8, delivery_tag: u
 /// Appends a content header frame.
 #[inline]
 pub fn write_header(out: &mut Vec<u8>, channel: u16, body_size: u64, properties: &[u8]) {
-    write_head(out, 2, channel, 12 + properties.len());
+    write_head(out, FrameKind::Header, channel, 12 + properties.len());
     let mut fixed = [0; 12];
     fixed[1] = 60;
     fixed[4..].copy_from_slice(&body_size.to_be_bytes());
@@ -229,7 +229,7 @@ pub fn write_header(out: &mut Vec<u8>, channel: u16, body_size: u64, properties:
 /// Appends a body frame's head; `size` bytes and [`END`] are to follow.
 #[inline]
 pub fn write_body_head(out: &mut Vec<u8>, channel: u16, size: usize) {
-    write_head(out, 3, channel, size);
+    write_head(out, FrameKind::Body, channel, size);
 }
 
 /// Appends a small body, cut to `payload_max`.
@@ -243,11 +243,11 @@ pub fn write_body(out: &mut Vec<u8>, channel: u16, body: &[u8], payload_max: usi
 }
 
 #[inline]
-fn write_head(out: &mut Vec<u8>, kind: u8, channel: u16, size: usize) {
+fn write_head(out: &mut Vec<u8>, kind: FrameKind, channel: u16, size: usize) {
     let channel = channel.to_be_bytes();
     let size = (size as u32).to_be_bytes();
     out.extend_from_slice(&[
-        kind, channel[0], channel[1], size[0], size[1], size[2], size[3],
+        kind as u8, channel[0], channel[1], size[0], size[1], size[2], size[3],
     ]);
 }
 

@@ -17,15 +17,16 @@ pub const END: u8 = 206;
 
 /// What a frame carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum FrameKind {
     /// A method and its arguments.
-    Method,
+    Method = 1,
     /// Size and properties of a content.
-    Header,
+    Header = 2,
     /// A piece of a content's body.
-    Body,
+    Body = 3,
     /// Nothing but a sign of life.
-    Heartbeat,
+    Heartbeat = 8,
 }
 
 /// A frame in a buffer.
@@ -111,17 +112,17 @@ pub fn split(bytes: &[u8], payload_max: u32) -> Result<Option<Frame<'_>>, Connec
 }
 
 /// A heartbeat.
-pub const HEARTBEAT: [u8; HEAD + 1] = [8, 0, 0, 0, 0, 0, 0, END];
+pub const HEARTBEAT: [u8; HEAD + 1] = [FrameKind::Heartbeat as u8, 0, 0, 0, 0, 0, 0, END];
 
 /// The protocol header of AMQP 0-9-1: what a client opens with, and what it is told if it opens with
 /// something else.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
 
 /// Begins a frame; [`end`] completes it. Returns where it began.
-pub fn begin(out: &mut Vec<u8>, kind: u8, channel: u16) -> usize {
+pub fn begin(out: &mut Vec<u8>, kind: FrameKind, channel: u16) -> usize {
     let start = out.len();
     let channel = channel.to_be_bytes();
-    out.extend_from_slice(&[kind, channel[0], channel[1], 0, 0, 0, 0]);
+    out.extend_from_slice(&[kind as u8, channel[0], channel[1], 0, 0, 0, 0]);
     start
 }
 
@@ -132,6 +133,13 @@ pub fn end(out: &mut Vec<u8>, start: usize) {
     out.push(END);
 }
 
+/// Appends a frame as it came.
+pub fn write(out: &mut Vec<u8>, frame: &Frame<'_>) {
+    let start = begin(out, frame.kind, frame.channel);
+    out.extend_from_slice(frame.payload);
+    end(out, start);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +147,7 @@ mod tests {
     #[test]
     fn a_frame_is_found_once_its_last_byte_is_there() {
         let mut bytes = Vec::new();
-        let start = begin(&mut bytes, 1, 7);
+        let start = begin(&mut bytes, FrameKind::Method, 7);
         bytes.extend_from_slice(b"payload");
         end(&mut bytes, start);
         for len in 0..bytes.len() {

@@ -9,7 +9,7 @@ use amq_protocol::frame::WriteContext;
 use amq_protocol::protocol::{AMQPClass, gen_class, parse_class};
 
 use super::error::ConnectionError;
-use super::frame;
+use super::frame::{self, FrameKind};
 use super::table::Table;
 use crate::base::limits;
 
@@ -34,6 +34,10 @@ pub struct MethodId {
 }
 
 impl MethodId {
+    /// `channel.open`
+    pub const CHANNEL_OPEN: Self = Self::new(20, 10);
+    /// `channel.close-ok`
+    pub const CHANNEL_CLOSE_OK: Self = Self::new(20, 41);
     /// The content methods that are read by [`content`](super::content).
     pub const PUBLISH: Self = Self::new(60, 40);
     /// `basic.ack`
@@ -176,7 +180,7 @@ pub fn decode(payload: &[u8]) -> Result<Method<'_>, ConnectionError> {
 
 /// Appends a method frame.
 pub fn encode(out: &mut Vec<u8>, channel: u16, class: &AMQPClass) {
-    let start = frame::begin(out, 1, channel);
+    let start = frame::begin(out, FrameKind::Method, channel);
     let context = WriteContext {
         write: std::mem::take(out),
         position: 0,

@@ -23,8 +23,8 @@ impl fmt::Display for CoreId {
     }
 }
 
-/// A virtual host: a world of its own for exchanges and queues. Vhosts come from the configuration
-/// and live as long as the process.
+/// A virtual host: a world of its own for exchanges and queues. Vhosts come from the configuration and from
+/// definitions, and live as long as the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VhostId(pub u16);
 

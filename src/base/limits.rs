@@ -1,4 +1,5 @@
-//! Every bound of the broker, with its unit and its reason. Nothing grows without one.
+//! Every bound that a client or an operator can run into, or that two rooms share, with its unit and its reason.
+//! Nothing grows without one; what tunes a single file stands there.
 
 use std::time::Duration;
 

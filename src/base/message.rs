@@ -46,7 +46,7 @@ impl MessageRef<'_> {
 /// A message that waits: one allocation, shared by the queues of one core that hold it.
 #[derive(Clone, Debug)]
 pub struct StoredMessage {
-    /// `exchange | routing key | properties | small body`, behind [`Lengths`].
+    /// `exchange | routing key | properties | small body`, behind [`LENGTHS`].
     block: Rc<[u8]>,
     large_body: Option<Rc<[Bytes]>>,
 }

@@ -72,23 +72,17 @@ impl RecoveredDefinitions {
         Arc::clone(&self.definitions)
     }
 
-    /// Gives the queues of cores that there are no more to others, as [`Definitions::rehome`]. To be
-    /// called before anybody else has got [`RecoveredDefinitions::definitions`].
+    /// Gives the queues of cores that there are no more to others, as [`Definitions::rehome`].
     pub fn rehome(&mut self, cores: u16) -> Vec<(u64, CoreId)> {
-        let definitions = Arc::get_mut(&mut self.definitions);
-        definitions.map_or_else(Vec::new, |definitions| definitions.rehome(cores))
+        self.still_own().rehome(cores)
     }
 
-    /// As [`Definitions::note_incomplete`]. To be called before anybody else has got
-    /// [`RecoveredDefinitions::definitions`].
+    /// As [`Definitions::note_incomplete`].
     pub fn note_incomplete(&mut self) {
-        if let Some(definitions) = Arc::get_mut(&mut self.definitions) {
-            definitions.note_incomplete();
-        }
+        self.still_own().note_incomplete();
     }
 
-    /// Takes a file over, as [`Definitions::import`]; whoever goes on with the log writes it down. To be
-    /// called before anybody else has got [`RecoveredDefinitions::definitions`].
+    /// Takes a file over, as [`Definitions::import`]; whoever goes on with the log writes it down.
     ///
     /// # Errors
     /// The first thing that can't be as the file says; the definitions are not to be used then.
@@ -97,9 +91,13 @@ impl RecoveredDefinitions {
         file: DefinitionsFile,
         context: ImportContext<'_>,
     ) -> Result<Vec<String>, ImportError> {
-        let definitions = Arc::get_mut(&mut self.definitions);
         self.has_imported = true;
-        definitions.map_or_else(|| Ok(vec![]), |found| found.import(file, context))
+        self.still_own().import(file, context)
+    }
+
+    /// To be changed: before anybody else has got [`RecoveredDefinitions::definitions`].
+    fn still_own(&mut self) -> &mut Definitions {
+        Arc::get_mut(&mut self.definitions).expect("nobody has been given the definitions yet")
     }
 
     /// What the operator should know: one line for each damage.

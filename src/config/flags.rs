@@ -18,6 +18,7 @@ use super::{ConfigError, value};
     about = "AMQP 0-9-1 message broker: thread-per-core on io_uring"
 )]
 pub struct Flags {
+    #[allow(rustdoc::broken_intra_doc_links, reason = "an address, and no link")]
     /// Where to listen; may be given several times [default: [::]:5672, both IP versions]
     #[arg(long, value_name = "ADDR:PORT", value_parser = value::address)]
     pub(super) listen: Vec<SocketAddr>,

@@ -176,7 +176,7 @@ pub(super) struct BatchHeader {
     pub(super) group: u32,
     /// What the first record with an LSN has, if it skips none.
     pub(super) first_lsn: Lsn,
-    /// Every LSN below was given out before the batch was sealed, and is in it or in one before.
+    /// Every LSN below was given out before the batch was sealed, and is in it, in one before, or was dropped.
     pub(super) end_lsn: Lsn,
     /// The section's checksum of the batch before.
     pub(super) chain: u64,

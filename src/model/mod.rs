@@ -2,6 +2,17 @@
 //!
 //! Every core holds a full [`topology`]. The catalog (core 0) alone [`decide`]s on creating and
 //! deleting; its changes are applied by all cores in the same order, with the same result.
+//!
+//! ```text
+//!   topology, exchange            what there is, and where a message goes
+//!   queue                         messages that wait, deliveries that are out, consumers
+//!   decide, access                who may create and delete what
+//!   arguments, name_rules, expiration, default_queue_type     what a declaration may say
+//!   policy                        rules from outside, by the names of queues and exchanges
+//!   dead_letter, sender_selected, deduplication               what headers of a message mean
+//!   definition, administration    what is declared, and what administrators define
+//!   definition_record, definitions, definitions_json          the same in the log, at the start, in RabbitMQ's file
+//! ```
 
 pub mod access;
 pub mod administration;

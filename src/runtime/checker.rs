@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use super::mesh::Beds;
+use super::placement;
 use crate::base::{CoreId, SessionId};
 use crate::model::access::PasswordCheck;
 
@@ -86,7 +87,9 @@ fn start(core: CoreId, beds: Arc<Beds>) -> io::Result<(Sender<Order>, Receiver<A
     let (answers, answered) = channel();
     let thread = thread::Builder::new().name("leveret-login".to_owned());
     thread.spawn(move || {
-        leave_the_core();
+        placement::leave_the_core();
+        // Of Linux' calls this is one that means the thread.
+        let _ = rustix::process::setpriority_process(None, NICE);
         for (session, check) in received {
             if answers.send((session, check.run())).is_err() {
                 return;
@@ -95,14 +98,4 @@ fn start(core: CoreId, beds: Arc<Beds>) -> io::Result<(Sender<Order>, Receiver<A
         }
     })?;
     Ok((orders, answered))
-}
-
-/// A thread inherits the CPU of its parent, and the core is to have it to itself. If it can't leave, it
-/// disturbs the core while somebody logs in.
-fn leave_the_core() {
-    if let Ok(cpus) = rustix::thread::sched_getaffinity(Some(rustix::process::getpid())) {
-        let _ = rustix::thread::sched_setaffinity(None, &cpus);
-    }
-    // Of Linux' calls this is one that means the thread.
-    let _ = rustix::process::setpriority_process(None, NICE);
 }

@@ -68,6 +68,14 @@ fn list(cpus: &[usize]) -> String {
         .join(",")
 }
 
+/// To be called by a thread that a core has started: it inherits the core's CPU, which the core is to have to itself.
+/// The main thread may use all that the process may. If it can't leave, it disturbs the core now and then.
+pub(super) fn leave_the_core() {
+    if let Ok(cpus) = rustix::thread::sched_getaffinity(Some(rustix::process::getpid())) {
+        let _ = rustix::thread::sched_setaffinity(None, &cpus);
+    }
+}
+
 #[cfg(all(test, not(leveret_loom)))]
 mod tests {
     use super::*;

@@ -4,7 +4,6 @@
 use amq_protocol::protocol::{AMQPClass, channel as channel_class};
 
 use super::channel::Channel;
-use super::frames::write_frame;
 use super::question::Question;
 use super::{Phase, Session, SessionContext};
 use crate::amqp::error::{AmqpError, ConnectionError};
@@ -51,7 +50,7 @@ impl Session {
         if self.connection.counted != Counted::Asked && handshake.login.is_none() {
             return false;
         }
-        write_frame(&mut handshake.deferred, frame);
+        frame::write(&mut handshake.deferred, frame);
         self.input.deferred += frame.size();
         true
     }

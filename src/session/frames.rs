@@ -10,6 +10,7 @@ use crate::amqp::error::{AmqpError, ConnectionError};
 use crate::amqp::frame::{self, Frame, FrameKind};
 use crate::amqp::method::{self, MethodId};
 use crate::base::limits;
+use crate::base::name::SHORT_STRING_BYTES_MAX;
 
 impl Session {
     /// A frame, and what stands behind it in the buffer. Returns how much of that was used as well.
@@ -51,7 +52,7 @@ impl Session {
             Some(Some(channel)) => {
                 if channel.waits() && channel.state != (State::Refused { close_ok: false }) {
                     let bytes = frame.size();
-                    write_frame(&mut channel.deferred, &frame);
+                    frame::write(&mut channel.deferred, &frame);
                     self.input.deferred += bytes;
                     return 0;
                 }
@@ -189,9 +190,10 @@ impl Session {
 
     /// A frame on a channel that isn't open: `channel.open`, or an error.
     fn unopened_channel_frame(&mut self, frame: &Frame<'_>, context: &mut SessionContext<'_>) {
-        let opens = frame.kind == FrameKind::Method && frame.payload.starts_with(&[0, 20, 0, 10]);
-        let closes_again = frame.kind == FrameKind::Method && frame.payload == [0, 20, 0, 41];
         self.blamed = MethodId::of(frame.payload);
+        let is_method = frame.kind == FrameKind::Method;
+        let opens = is_method && self.blamed == MethodId::CHANNEL_OPEN;
+        let closes_again = is_method && self.blamed == MethodId::CHANNEL_CLOSE_OK;
         if closes_again || matches!(self.phase, Phase::Ending(_)) {
             return;
         }
@@ -428,20 +430,7 @@ fn whole_content(
     is_it.then(|| (header, body.payload, head.size() + body.size()))
 }
 
-pub(super) fn write_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
-    let kind = match frame.kind {
-        FrameKind::Method => 1,
-        FrameKind::Header => 2,
-        FrameKind::Body => 3,
-        FrameKind::Heartbeat => 8,
-    };
-    let start = frame::begin(out, kind, frame.channel);
-    out.extend_from_slice(frame.payload);
-    frame::end(out, start);
-}
-
 /// Reply texts are short strings: at most 255 bytes, cut between characters.
 fn short(text: &str) -> &str {
-    const MAX: usize = 255;
-    &text[..text.floor_char_boundary(MAX)]
+    &text[..text.floor_char_boundary(SHORT_STRING_BYTES_MAX)]
 }

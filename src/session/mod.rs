@@ -3,6 +3,20 @@
 //! The runtime hands in what its socket received and takes away what is to be written. Between the
 //! two: the [`handshake`], frames, and [`channel`]s, each with at most one open question to another
 //! core.
+//!
+//! ```text
+//!   input, frames                 bytes to frames, frames to channels; what follows from an error
+//!   handshake, sasl, admission    from the first byte to open-ok; limits that the catalog counts
+//!   connection                    what all channels share: who it is, the output, the account of deliveries
+//!   channel, methods, question    one channel, what it is asked for, and its one open question
+//!   permission                    what the user may do
+//!   publish, transaction          messages on their way in
+//!   consumers, deliver            who takes messages, and their way out
+//!   unacked, acknowledge, consumer_timeout    what is out, and back
+//!   output                        bytes to be written
+//!   heartbeat, alarm, pace        silence, shortage, floods
+//!   moving, ending                to another core; how a channel lets go
+//! ```
 
 mod acknowledge;
 mod admission;

@@ -3,6 +3,15 @@
 //! A shard owns queues and nobody else touches them. It is told what to do by mail ([`ToShard`]),
 //! answers by mail, and learns from the catalog, through the topology's changes, which queues it has.
 //! What must survive a crash it gives to its [`journal`], and what shall not take up memory as well.
+//!
+//! ```text
+//!   taking, links, leaving        who takes messages; each session's window; how a queue goes
+//!   confirms                      what publishers are told
+//!   durable, journal, memory      what the log keeps and brings back, and how much stays in memory
+//!   dead_letters, undelivered     letters, and those that are to be tried again
+//!   ahead, deduplication, history what this core's exchanges send by themselves
+//!   timers, policies, growth      when a queue is looked at: time, other rules, a flood
+//! ```
 
 mod ahead;
 mod confirms;
@@ -467,23 +476,7 @@ impl Shard {
                 session,
                 channel,
                 queue,
-            } => {
-                self.used(queue);
-                let counts = self.owned(queue).map(|owned| {
-                    let consumers = owned.queue.consumer_count() as u32;
-                    (owned.queue.ready_count() as u64, consumers)
-                });
-                // A queue that went between its declaration and the count is an empty one.
-                let (messages, consumers) = counts.unwrap_or_default();
-                context.answer(
-                    session,
-                    channel,
-                    Answer::Counts {
-                        messages,
-                        consumers,
-                    },
-                );
-            }
+            } => self.count((session, channel), queue, context),
             ToShard::Purge {
                 session,
                 channel,

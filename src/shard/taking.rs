@@ -105,6 +105,26 @@ impl Shard {
         to_session.push(ToSession::Rebound { session: from });
     }
 
+    /// How many messages and consumers a queue has, for whoever declares it.
+    pub(super) fn count(
+        &mut self,
+        (session, channel): (SessionId, u16),
+        queue: QueueId,
+        context: &mut ShardContext<'_>,
+    ) {
+        self.used(queue);
+        let counts = self.owned(queue).map(|owned| Answer::Counts {
+            messages: owned.queue.ready_count() as u64,
+            consumers: owned.queue.consumer_count() as u32,
+        });
+        // A queue that went between its declaration and the count is an empty one.
+        let none = Answer::Counts {
+            messages: 0,
+            consumers: 0,
+        };
+        context.answer(session, channel, counts.unwrap_or(none));
+    }
+
     /// Takes the first message out for `basic.get`, as soon as it is in memory.
     pub(super) fn get(&mut self, id: QueueId, getting: Getting, context: &mut ShardContext<'_>) {
         let Getting {

@@ -2,10 +2,8 @@
 //! else goes on on the machine hits both alike. The two runs of each in a block say how noisy it is.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::broker::{Broker, Cpus};
@@ -14,6 +12,7 @@ use super::metrics;
 use super::statistics::{Block, ROUNDS_MIN, paired};
 use super::suite::{Results, Suite};
 use super::verdict::Percent;
+use crate::run::{catch_signals, is_interrupted};
 
 /// Which of the two runs when, within a block.
 const ORDER: [usize; 4] = [0, 1, 1, 0];
@@ -56,14 +55,11 @@ pub(super) fn run(options: &AbOptions) -> Result<bool> {
         None => Suite::of_lines(&options.run)?,
     };
     // A broker is not in our process group: it is stopped by us, or not at all.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signal handler")?;
-    }
+    catch_signals()?;
     let mut results = [Results::none_of(&suite), Results::none_of(&suite)];
     for block in 1..=options.blocks {
         for side in ORDER {
-            measure(options, side, &mut results[side], &interrupted)?;
+            measure(options, side, &mut results[side])?;
         }
         eprintln!("block {block} of {} is done", options.blocks);
     }
@@ -83,12 +79,7 @@ pub(super) fn run(options: &AbOptions) -> Result<bool> {
 }
 
 /// Starts a broker and has it go through all scenarios once.
-fn measure(
-    options: &AbOptions,
-    side: usize,
-    results: &mut Results,
-    interrupted: &AtomicBool,
-) -> Result<()> {
+fn measure(options: &AbOptions, side: usize, results: &mut Results) -> Result<()> {
     let (name, command) = [("A", &options.a), ("B", &options.b)][side];
     let below = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let broker = Broker::start(command, options.broker_cores.as_ref(), &below)?;
@@ -101,7 +92,7 @@ fn measure(
             metrics::in_short(&said)
         );
         one.rounds.push(said);
-        ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
+        ensure!(!is_interrupted(), "interrupted");
     }
     broker.stop()
 }

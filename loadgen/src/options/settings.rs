@@ -22,9 +22,14 @@ pub(super) const LATENCY_MAX_US: u64 = 3_600_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scenario {
+    /// How many messages per second go through; with -r the same at a fixed rate.
     Throughput,
     Latency,
+    /// One message in, a copy for every queue out. The received rate counts copies: with ten queues it is ten times the
+    /// sent one when the broker keeps up.
     Fanout,
+    /// Many queues at once, each with a producer and a consumer of its own. Producers are channels, spread over few
+    /// connections or over one each: what differs for the broker is the number of queues, or that of sockets too.
     Queues,
     Backlog,
 }

@@ -1,4 +1,4 @@
-//! `churn`: how many connections, channels or queues a broker opens and closes per second.
+//! `churn`: how many connections, channels, queues, bindings or consumers a broker opens and closes per second.
 //!
 //! Each thread waits for every answer before it goes on, as a client does that opens something in
 //! order to use it. So a thread's rate is the inverse of the latencies; more threads show what

@@ -1,7 +1,7 @@
 //! A run of producers and consumers from beginning to end: topology, connections, threads, the end
 //! condition, the report.
 //!
-//! What the scenarios differ in is their [`Pace`]; each states its own in a file of its own.
+//! What the scenarios differ in is their [`Plan`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

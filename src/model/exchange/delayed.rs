@@ -1,7 +1,7 @@
 //! Delayed exchanges (`x-delayed-message`): a message with the header `x-delay` goes where its routing
 //! key leads only after so many milliseconds, as with RabbitMQ's plugin of that name.
 //!
-//! Meanwhile it waits in a queue that the exchange has for that ([`own_queue`](super::own_queue)), and that
+//! Meanwhile it waits in a queue that the exchange has for that ([`own_queue`]), and that
 //! is like any other: durable if the exchange is, in memory as far as there is room, there again after a
 //! restart. When the time has come the message leaves it as a dead letter would, with its delay negated.
 //!

@@ -71,7 +71,7 @@ pub enum Admitted {
     Taken {
         /// Its place in the queue.
         position: u64,
-        /// When it is to go, in milliseconds since 1970, or [`NEVER`].
+        /// When it is to go, in milliseconds since 1970, or [`NEVER`](super::NEVER).
         expires: u64,
     },
     /// The queue is full and takes no more: its publisher is to be told.

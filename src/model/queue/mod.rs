@@ -3,7 +3,7 @@
 //! It is a state machine without a clock or a socket: commands come in as method calls, deliveries
 //! leave through the [`Sink`] that is handed in. A message goes from *ready* to *unsettled* when it
 //! is delivered, and from there either away (acknowledged, discarded) or back to its place in ready.
-//! What leaves by the queue's own [`rules`] (expired, one too many, come back too often, or rejected
+//! What leaves by the queue's own [`rules`](Queue::rules) (expired, one too many, come back too often, or rejected
 //! where rejected messages go elsewhere) is *fallen*, and taken up by the queue's owner.
 
 mod consumers;

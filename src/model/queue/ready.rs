@@ -249,7 +249,7 @@ impl Ready {
         }
     }
 
-    /// Any one, to be dropped: where the log has it. The outer none: there are no more.
+    /// Any one, to be dropped: where the log has it. None: there are no more.
     pub(super) fn drop_one(&mut self) -> Option<Lsn> {
         self.pop_any().map(|removed| removed.lsn())
     }

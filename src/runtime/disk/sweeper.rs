@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::super::data_dir::sync;
+use super::super::placement;
 use super::failure::Failure;
 use super::paths::Paths;
 use crate::log::{FileNumber, LogName};
@@ -71,18 +72,9 @@ impl Drop for Sweeper {
 }
 
 fn sweep_for_ever(paths: &Paths, orders: &Receiver<Order>) {
-    leave_the_core();
+    placement::leave_the_core();
     for order in orders {
         obey(paths, order);
-    }
-}
-
-/// A thread inherits the CPU of its parent, and the core is to have it to itself. The main thread may
-/// use all that the process may.
-fn leave_the_core() {
-    if let Ok(cpus) = rustix::thread::sched_getaffinity(Some(rustix::process::getpid())) {
-        // If it can't, it disturbs the core now and then.
-        let _ = rustix::thread::sched_setaffinity(None, &cpus);
     }
 }
 

@@ -273,6 +273,14 @@ impl Oracle {
         false
     }
 
+    /// Whether where letters of a queue should go may be full of letters that lead nowhere.
+    pub(super) fn may_keep_letters_for_ever(&self, queue: usize) -> bool {
+        let targets = (0..self.named_queues()).filter(|target| self.may_go(queue, *target));
+        let mut rules = targets.map(|target| self.queues[target].rules);
+        self.queues[queue].rules.keeps_letters()
+            && rules.any(|rules| rules.keeps_letters() && rules.may_turn_away())
+    }
+
     /// Whether letters of a queue may come to another.
     fn may_go(&self, queue: usize, target: usize) -> bool {
         match self.queues[queue].rules.dead_letters {
