@@ -241,23 +241,35 @@ impl Oracle {
             Gone::Settled | Gone::ForEver => false,
         };
         // If not, perhaps another one like it did.
-        let comes_again = reason == Reason::MaxLen && self.is_tried_again(queue, parent);
-        let is_doubled = record.is_doubled || comes_again;
+        let source = match reason {
+            Reason::MaxLen => self.who_tries_again(queue, parent),
+            _ => None,
+        };
+        let is_doubled = record.is_doubled || source.is_some();
         if !may_die && !is_doubled && !self.welcome_another(queue, parent) {
             return None;
         }
         let record = self.queues[queue].records.get_mut(&parent)?;
         record.gone = Gone::Dead(reason);
         record.letters |= 1 << target;
-        record.is_doubled |= comes_again;
-        Some(record.since)
+        record.is_doubled |= source.is_some();
+        let since = record.since;
+        // It comes from there again, to that queue or to the next of its name.
+        if let Some((source, message)) = source
+            && let Some(record) = self.queues[source].records.get_mut(&message)
+        {
+            record.is_doubled = true;
+        }
+        Some(since)
     }
 
-    /// Whether a letter for which a queue was too full comes to it again, although that has sent it on.
-    fn is_tried_again(&self, queue: usize, message: u64) -> bool {
-        let letter = self.messages[message as usize].letter.as_ref();
-        let is_kept = letter.is_some_and(|letter| self.queues[letter.queue].rules.keeps_letters());
-        is_kept && self.queues[queue].rules.overflow == Overflow::RefusesToLetters
+    /// From which queue, and as which message there, a letter comes again for which a queue was too full, although that
+    /// has sent it on.
+    fn who_tries_again(&self, queue: usize, message: u64) -> Option<(usize, u64)> {
+        let letter = self.messages[message as usize].letter.as_ref()?;
+        let is_kept = self.queues[letter.queue].rules.keeps_letters();
+        let sends_on = self.queues[queue].rules.overflow == Overflow::RefusesToLetters;
+        (is_kept && sends_on).then_some((letter.queue, letter.parent))
     }
 
     /// Whether what became a letter is in its queue still, as a crash between the two leaves it: another letter
