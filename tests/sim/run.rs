@@ -23,6 +23,8 @@ const FILES_LEFT: usize = 6;
 
 /// Bytes of memory that a core may hold beside messages: sessions, definitions, buffers that are used again.
 const MEMORY_OF_CORE: usize = 256 * 1024;
+/// The same where letters are tried again, all at once: the mail between cores keeps room for so many.
+const MEMORY_OF_LETTERS: usize = 128 * 1024;
 /// Bytes of messages in memory that each queue may have beyond what its core may, and the largest one besides.
 const MEMORY_OF_QUEUE: usize = 32 * 1024;
 /// Bytes of memory that a message may take beside its body, whether that is there or not.
@@ -172,7 +174,11 @@ impl World {
             Some(_) => limits::DELAYS_AHEAD_BYTES,
             None => 0,
         };
-        let core = self.plan.resident_bytes + ahead + MEMORY_OF_CORE;
+        let letters = match self.plan.rules.keep_letters() {
+            true => MEMORY_OF_LETTERS,
+            false => 0,
+        };
+        let core = self.plan.resident_bytes + ahead + letters + MEMORY_OF_CORE;
         let cores = usize::from(self.plan.cores) * core;
         let heads = self.oracle.queues.len() * (MEMORY_OF_QUEUE + largest);
         let most = cores + heads + count * MEMORY_OF_MESSAGE;
