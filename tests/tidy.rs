@@ -226,7 +226,7 @@ fn check_lengths(name: &str, text: &str, code: &str, report: &mut impl FnMut(usi
         .position(|line| line.starts_with("mod tests {"))
     {
         Some(position) => position,
-        None if name.starts_with("tests/") || is_test_module(name) => 0,
+        None if name.starts_with("tests/") || is_tests_file(name) => 0,
         None => lines,
     };
     if tests > LINES_MAX || lines > LINES_MAX_WITH_TESTS {
@@ -295,8 +295,13 @@ fn room_of(name: &str) -> Option<&str> {
 }
 
 /// A file of its own that holds a room's tests.
+fn is_tests_file(name: &str) -> bool {
+    name.starts_with("src/") && name.ends_with("/tests.rs")
+}
+
+/// Such a file, or one beside it for some of them.
 fn is_test_module(name: &str) -> bool {
-    name.starts_with("src/") && (name.ends_with("/tests.rs") || name.contains("/tests/"))
+    is_tests_file(name) || name.starts_with("src/") && name.contains("/tests/")
 }
 
 /// Stands for a byte of a literal; one of a comment becomes a space.
@@ -579,6 +584,11 @@ fn planted_violations_are_caught_by_file_and_line() {
             "thread::sleep(SECOND);",
             "tests/x.rs:2: tests wait for events or move simulated time; no sleep",
         ),
+        (
+            "src/base/tests/x.rs",
+            "thread::sleep(SECOND);",
+            "src/base/tests/x.rs:2: tests wait for events or move simulated time; no sleep",
+        ),
     ] {
         assert_eq!(verdict(name, lines), [expected], "{name}: {lines}");
     }
@@ -588,7 +598,9 @@ fn planted_violations_are_caught_by_file_and_line() {
         ["src/base/x.rs:2: 129 columns, without strings; at most 120"]
     );
     let many = "\n".repeat(LINES_MAX);
-    assert_eq!(verdict("src/base/x.rs", &many).len(), 1);
+    for name in ["src/base/x.rs", "src/base/tests/x.rs"] {
+        assert_eq!(verdict(name, &many).len(), 1, "{name}");
+    }
     let mut violations = vec![];
     check("src/base/x.rs", "fn f() {}\n", &mut violations);
     assert_eq!(violations.len(), 1);

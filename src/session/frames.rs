@@ -192,8 +192,9 @@ impl Session {
     fn unopened_channel_frame(&mut self, frame: &Frame<'_>, context: &mut SessionContext<'_>) {
         self.blamed = MethodId::of(frame.payload);
         let is_method = frame.kind == FrameKind::Method;
-        let opens = is_method && self.blamed == MethodId::CHANNEL_OPEN;
-        let closes_again = is_method && self.blamed == MethodId::CHANNEL_CLOSE_OK;
+        let method = MethodId::read(frame.payload).filter(|_| is_method);
+        let opens = matches!(method, Some((MethodId::CHANNEL_OPEN, _)));
+        let closes_again = matches!(method, Some((MethodId::CHANNEL_CLOSE_OK, [])));
         if closes_again || matches!(self.phase, Phase::Ending(_)) {
             return;
         }

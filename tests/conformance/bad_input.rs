@@ -78,6 +78,7 @@ on_each_core_count! {
             case("a method of queues on channel 0", wire::method(0, queue::Declare::default()), &[503, 504]),
             case("a method of connections on channel 1", wire::method(1, connection::Close::default()), &[503, 504]),
             case("channel.close-ok to nothing", wire::method(1, channel::CloseOk {}), &[503, 504, 505]),
+            ours("channel.close-ok with something behind it, on no channel", wire::raw_method(2, 20, 41, &[0]), &[504]),
             case("a server's method, qos-ok", wire::method(1, basic::QosOk {}), &[503]),
             case("a server's method, declare-ok", wire::method(1, queue::DeclareOk::default()), &[503]),
             case("a server's method, channel.open-ok", wire::method(1, channel::OpenOk {}), &[503]),

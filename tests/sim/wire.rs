@@ -212,15 +212,9 @@ pub(crate) fn declare_queue(out: &mut Vec<u8>, queue: usize, durable: bool, rule
 
 fn arguments(rules: QueueRules) -> FieldTable {
     let mut arguments = FieldTable::default();
-    if let Some((exchange, key)) = rules.dead_letters {
-        let names = [
-            ("x-dead-letter-exchange", exchange_name(exchange)),
-            ("x-dead-letter-routing-key", key_name(exchange, key)),
-        ];
-        for (name, value) in names {
-            arguments.insert(name.into(), AMQPValue::LongString(value.into()));
-        }
-    }
+    let letters = rules.dead_letters;
+    let letters_to = letters.map(|(exchange, _)| exchange_name(exchange));
+    let letters_as = letters.map(|(exchange, key)| key_name(exchange, key));
     let overflow = match rules.overflow {
         Overflow::DropsHead => None,
         Overflow::RefusesToLetters => Some("reject-publish-dlx"),
@@ -228,6 +222,8 @@ fn arguments(rules: QueueRules) -> FieldTable {
     };
     let keeps = rules.keeps_letters();
     for (name, value) in [
+        ("x-dead-letter-exchange", letters_to.as_deref()),
+        ("x-dead-letter-routing-key", letters_as.as_deref()),
         ("x-overflow", overflow),
         ("x-queue-type", keeps.then_some("quorum")),
         ("x-dead-letter-strategy", keeps.then_some("at-least-once")),

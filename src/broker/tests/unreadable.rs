@@ -38,6 +38,13 @@ fn of_pages(cores: u16) -> Site {
     site.restart()
 }
 
+/// A read has failed once, and fails each time that it is tried again.
+fn until_given_up(site: &mut Site) {
+    for _ in 1..READ_TRIES {
+        site.pass(READ_RETRY);
+    }
+}
+
 #[test]
 fn a_letter_that_can_not_be_read_at_once_is_read_a_little_later() {
     for cores in CORES {
@@ -73,9 +80,7 @@ fn letters_that_can_not_be_read_at_all_are_left_in_the_log_and_keep_no_other_bac
         let mut site = of_letters(cores);
         site.failing_reads = READ_TRIES;
         site.pass(TTL);
-        for _ in 1..READ_TRIES {
-            site.pass(READ_RETRY);
-        }
+        until_given_up(&mut site);
         assert_eq!(site.failing_reads, 0);
         assert!(site.drain(OWNER, "q", true).is_empty());
         assert!(!site.has_letters());
@@ -112,9 +117,7 @@ fn a_page_that_can_not_be_read_at_all_is_left_in_the_log_and_keeps_no_other_back
         let mut site = of_pages(cores);
         site.failing_reads = READ_TRIES;
         assert!(site.drain(OWNER, "q", true).is_empty());
-        for _ in 1..READ_TRIES {
-            site.pass(READ_RETRY);
-        }
+        until_given_up(&mut site);
         site.publish("q", true, 2);
         assert_eq!(site.drain(OWNER, "q", true), [2]);
         let mut site = site.restart();
@@ -183,9 +186,7 @@ fn a_purge_takes_what_can_not_be_read_along() {
         pages.failing_reads = READ_TRIES;
         assert!(pages.drain(OWNER, "q", true).is_empty());
         for mut site in [letters, pages] {
-            for _ in 1..READ_TRIES {
-                site.pass(READ_RETRY);
-            }
+            until_given_up(&mut site);
             let purge = queue::AMQPMethod::Purge(queue::Purge {
                 queue: "q".into(),
                 ..queue::Purge::default()
