@@ -240,12 +240,12 @@ impl Oracle {
             Gone::No | Gone::Perhaps => self.deaths(queue, parent, &record).contains(&reason),
             Gone::Settled | Gone::ForEver => false,
         };
-        // If not, perhaps another one like it did.
         let source = match reason {
             Reason::MaxLen => self.who_tries_again(queue, parent),
             _ => None,
         };
         let is_doubled = record.is_doubled || source.is_some();
+        // If not, perhaps another one like it did.
         if !may_die && !is_doubled && !self.welcome_another(queue, parent) {
             return None;
         }
