@@ -296,6 +296,11 @@ impl DefinitionLog {
         self.log.prepared(file, made, now);
     }
 
+    /// Whether the disk has little room.
+    pub(super) fn be_frugal(&mut self, is_frugal: bool) {
+        self.log.be_frugal(is_frugal);
+    }
+
     pub(super) fn next_request(&mut self) -> Option<DiskRequest> {
         self.log.next_request()
     }

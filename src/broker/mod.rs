@@ -163,9 +163,10 @@ impl Core {
     }
 
     /// What the broker is short of from now on. Sessions that publish meanwhile are blocked; once no
-    /// alarm is on, they go on.
+    /// alarm is on, they go on. While the disk is short of room, the logs keep no more ready than they must.
     pub fn set_alarms(&mut self, now: Time, alarms: Alarms) {
         self.alarms = alarms;
+        self.be_frugal(alarms.disk);
         if alarms.any() {
             return;
         }

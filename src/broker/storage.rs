@@ -189,6 +189,14 @@ impl Core {
         definitions || self.shard.is_disk_full()
     }
 
+    /// Whether the disk has little room.
+    pub(super) fn be_frugal(&mut self, is_frugal: bool) {
+        self.shard.be_frugal(is_frugal);
+        if let Some(catalog) = &mut self.catalog {
+            catalog.log.be_frugal(is_frugal);
+        }
+    }
+
     /// The broker stops in order and no session is left on any core: writes what the next start
     /// should know. Done when [`Core::is_quiet`].
     pub fn finish(&mut self) {

@@ -44,8 +44,10 @@ pub struct Log {
     pub(super) preparing: Option<FreeFile>,
     /// The last attempt to make a file failed, the disk being full: when it may be tried again.
     full_until: Option<Time>,
-    /// There was no room for a batch when last asked.
-    starved: bool,
+    /// The bytes of a file that a batch wanted which found no room when last asked.
+    starved: Option<u64>,
+    /// The disk has little room: files that wait for the next batches are to be small.
+    is_frugal: bool,
     next_file: u32,
     next_epoch: u64,
     key_seed: u64,
@@ -96,6 +98,13 @@ impl Room {
     }
 }
 
+/// The size of a file for so many bytes.
+fn file_size(least: u64) -> u64 {
+    least
+        .max(limits::SEGMENT_BYTES_MIN)
+        .next_multiple_of(limits::SEGMENT_BYTES_MIN)
+}
+
 impl Log {
     /// Goes on after a start. `seed`: drawn at random and kept secret, for the keys of segments.
     pub fn resume(group: u32, seed: u64, mut found: Found) -> Self {
@@ -107,7 +116,8 @@ impl Log {
             retired: VecDeque::new(),
             preparing: None,
             full_until: None,
-            starved: false,
+            starved: None,
+            is_frugal: false,
             next_file: found.next_file,
             next_epoch: found.last_epoch + 1,
             key_seed: seed,
@@ -175,6 +185,11 @@ impl Log {
         self.in_flight.is_some()
     }
 
+    /// Whether a batch waits for room, and none is being written that might give some back.
+    pub fn is_stuck(&self) -> bool {
+        self.starved.is_some() && !self.is_writing()
+    }
+
     /// Whether the disk had no room for another file when last asked.
     pub fn is_full(&self) -> bool {
         self.full_until.is_some()
@@ -184,7 +199,7 @@ impl Log {
     /// the next batch wants to be in one; if nothing waits, an empty one closes the log.
     pub fn next_timer(&self, due: Option<Time>) -> Option<Time> {
         let retry = self.full_until.filter(|_| self.preparing.is_none());
-        if self.is_writing() || self.starved {
+        if self.is_writing() || self.starved.is_some() {
             return retry;
         }
         let close = match self.finishing {
@@ -214,10 +229,11 @@ impl Log {
     /// Tries again to make the files that should be ready, if the disk was full. `is_wanted`: whether something waits
     /// for the next batch.
     pub fn replenish(&mut self, is_wanted: bool, now: Time) {
-        self.starved &= is_wanted;
-        if self.full_until.is_some() && self.free.len() < limits::FREE_FILES_MIN {
+        self.starved.take_if(|_| !is_wanted);
+        let is_short = self.full_until.is_some() && self.free.len() < limits::FREE_FILES_MIN;
+        if is_short || self.largest_surplus().is_some() {
             self.prepare(0, now);
-        } else if !self.starved && self.preparing.is_none() {
+        } else if self.starved.is_none() && self.preparing.is_none() {
             // It was full for a larger file than those, which nobody asks for any more.
             self.full_until = None;
         }
@@ -237,7 +253,7 @@ impl Log {
         if self.in_flight.is_some() {
             return None;
         }
-        self.starved = false;
+        self.starved = None;
         let closing = if least > 0 { BLOCK } else { 0 };
         let kept = closing + if self.gives_back() { 0 } else { BLOCK };
         if let Some(segment) = self.segments.back() {
@@ -254,7 +270,7 @@ impl Log {
             .then(|| fitting.min_by_key(|file| file.file).copied())
             .flatten();
         if opens.is_none() {
-            self.starved = true;
+            self.starved = Some(needed);
             self.prepare(needed, now);
         }
         let records = opens?.size as usize - BLOCK - HEADERS - kept;
@@ -270,10 +286,9 @@ impl Log {
         let alive = self.segments.iter().filter(|segment| segment.live > 0);
         let allocated: u64 = alive.map(|segment| segment.file.size).sum();
         let usual = allocated.clamp(limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX);
-        // On a disk that was full, what fits is better than what is usual.
-        let usual = if self.full_until.is_some() { 0 } else { usual };
-        let least = least.max(limits::SEGMENT_BYTES_MIN);
-        let size = usual.max(least).next_multiple_of(limits::SEGMENT_BYTES_MIN);
+        // On a disk that is or was full, what fits is better than what is usual.
+        let is_tight = self.full_until.is_some() || self.is_frugal;
+        let size = file_size(least.max(if is_tight { 0 } else { usual }));
         let file = FileNumber(self.next_file);
         self.next_file += 1;
         self.preparing = Some(FreeFile { file, size });
@@ -285,15 +300,42 @@ impl Log {
         if let Some(prepared) = self.preparing.take_if(|preparing| preparing.file == file) {
             self.full_until = (!made).then(|| now + limits::DISK_RETRY);
             if made {
-                self.starved = false;
                 self.free.push(prepared);
+                self.save_space(limits::FREE_FILES_MIN);
+                self.starved = None;
                 if self.free.len() < limits::FREE_FILES_MIN {
                     self.prepare(0, now);
                 }
             } else {
                 self.requests.push_back(DiskRequest::Remove { file });
+                // A small file may find room where the large one was.
+                self.save_space(1);
             }
         }
+    }
+
+    /// Whether the disk has little room. Then files that wait for the next batches make way for small ones: nothing
+    /// much will be written until there is more.
+    pub fn be_frugal(&mut self, is_frugal: bool) {
+        self.is_frugal = is_frugal;
+        self.save_space(limits::FREE_FILES_MIN);
+    }
+
+    /// On a disk with little room, removes free files that are larger than need be, but for so many files.
+    fn save_space(&mut self, kept: usize) {
+        while self.free.len() > kept
+            && let Some(at) = self.largest_surplus()
+        {
+            let file = self.free.swap_remove(at).file;
+            self.requests.push_back(DiskRequest::Remove { file });
+        }
+    }
+
+    /// On a disk with little room, the largest free file, if it is larger than any batch is known to need.
+    pub(super) fn largest_surplus(&self) -> Option<usize> {
+        let largest = (0..self.free.len()).max_by_key(|at| self.free[*at].size);
+        let enough = file_size(self.starved.unwrap_or(0));
+        largest.filter(|at| self.is_frugal && self.free[*at].size > enough)
     }
 
     /// A batch in `buffer`, which has [`Room::buffer_len`] bytes. `first_lsn`: of its first record
@@ -450,6 +492,7 @@ impl Log {
     /// A file that nobody needs: kept for the next segment, or removed if there are enough.
     fn reuse(&mut self, file: FreeFile) {
         self.free.push(file);
+        self.save_space(limits::FREE_FILES_MIN);
         if self.free.len() >= limits::FREE_FILES_MIN {
             self.full_until = None;
         }

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Shard, find};
-use crate::base::{QueueId, Time, limits};
+use crate::base::{QueueId, StoredMessage, Time, limits};
 use crate::log::{Located, Stretch};
 use crate::model::queue::Letter;
 
@@ -62,6 +62,11 @@ impl Ahead {
         self.awaits_commit = false;
     }
 
+    /// Whether one waits for a batch, to be read.
+    pub(super) fn awaits_commit(&self) -> bool {
+        self.awaits_commit
+    }
+
     /// A letter goes when it is due.
     pub(super) fn insert(&mut self, queue: QueueId, letter: Letter) {
         let turn = (letter.due_ms, queue, letter.position);
@@ -73,6 +78,17 @@ impl Ahead {
             }
         }
         self.letters.insert(turn, letter);
+    }
+
+    /// The message of a letter is in memory from now on.
+    fn has(&mut self, turn: Turn, message: StoredMessage) {
+        let (_, queue, position) = turn;
+        self.unread.remove(&turn);
+        self.places.remove(&(queue, position));
+        if let Some(letter) = self.letters.get_mut(&turn) {
+            self.bytes += message.size();
+            letter.message = Some(message);
+        }
     }
 
     /// The next one that is due, whether its message was read or not.
@@ -156,10 +172,13 @@ impl Shard {
             // What can't be found is missed, and told of, when it is due.
             match lsn.map(|lsn| self.journal.fetch_ahead(lsn)) {
                 Some(Located::Here(_)) => ahead.is_reading = true,
-                Some(Located::NotYet) => {
-                    ahead.awaits_commit = true;
-                    ahead.unread.insert(turn);
-                }
+                Some(Located::NotYet) => match lsn.and_then(|lsn| self.journal.unwritten(lsn)) {
+                    Some(message) => ahead.has(turn, message),
+                    None => {
+                        ahead.awaits_commit = true;
+                        ahead.unread.insert(turn);
+                    }
+                },
                 Some(Located::Nowhere) | None => {}
             }
         }
@@ -178,7 +197,7 @@ impl Shard {
                     let place = (*id, target.position);
                     let turn = ahead.places.get(&place).copied();
                     let Some((turn, letter)) =
-                        turn.and_then(|turn| Some((turn, ahead.letters.get_mut(&turn)?)))
+                        turn.and_then(|turn| Some((turn, ahead.letters.get(&turn)?)))
                     else {
                         continue;
                     };
@@ -188,11 +207,7 @@ impl Shard {
                         owned.and_then(|owned| owned.queue.unsettled_lsn(slot)) == Some(lsn)
                     });
                     if is_it {
-                        let message = message.store();
-                        ahead.bytes += message.size();
-                        letter.message = Some(message);
-                        ahead.unread.remove(&turn);
-                        ahead.places.remove(&place);
+                        ahead.has(turn, message.store());
                     }
                 }
             });

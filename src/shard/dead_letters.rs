@@ -184,6 +184,11 @@ impl DeadLetters {
         }
     }
 
+    /// Whether the first one waits for a batch.
+    pub(super) fn awaits_commit(&self) -> bool {
+        self.awaits_commit
+    }
+
     /// Whether letters can be sent at once.
     pub(super) fn can_send(&self) -> bool {
         !self.waiting.is_empty()
@@ -254,14 +259,17 @@ impl Shard {
     }
 
     /// Has a letter read that only the log holds. None: it is gone.
-    fn read_letter(&mut self, queue: QueueId, letter: Letter) -> Option<Letter> {
+    fn read_letter(&mut self, queue: QueueId, mut letter: Letter) -> Option<Letter> {
         let owned = find(&mut self.queues, queue)?;
         // It may have been written again since it fell.
         let lsn = owned.queue.unsettled_lsn(letter.slot?)?;
         let letters = &mut self.dead_letters;
         match self.journal.fetch_letter(lsn) {
             Located::Here(_) => letters.is_reading = true,
-            Located::NotYet => letters.awaits_commit = true,
+            Located::NotYet => {
+                letter.message = self.journal.unwritten(lsn);
+                letters.awaits_commit = letter.message.is_none();
+            }
             Located::Nowhere => {
                 self.forget_letter(queue, &letter);
                 return None;

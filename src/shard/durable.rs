@@ -139,6 +139,11 @@ impl Shard {
         self.journal.is_full()
     }
 
+    /// Whether the disk has little room, so that the log should take no more of it than it must.
+    pub fn be_frugal(&mut self, is_frugal: bool) {
+        self.journal.be_frugal(is_frugal);
+    }
+
     /// Writes what a clean stop should keep. No session is left.
     pub fn finish(&mut self) {
         // That they have left for their sockets is still on its way from the sessions' cores.
@@ -190,6 +195,45 @@ impl Shard {
                 self.fetch_and_serve(id, context);
             }
         }
+    }
+
+    /// Whether somebody waits for a message of a batch for which there is no room.
+    pub(super) fn waits_in_vain(&self) -> bool {
+        let waits = !self.starved.is_empty()
+            || self.dead_letters.awaits_commit()
+            || self.ahead.awaits_commit();
+        waits && self.journal.is_stuck()
+    }
+
+    /// Serves those from memory, each with some: it is they who make room.
+    pub(super) fn serve_unwritten(&mut self, context: &mut ShardContext<'_>) {
+        self.letters_committed();
+        self.ahead.committed();
+        self.read_ahead();
+        for id in std::mem::take(&mut self.starved) {
+            self.page_in_unwritten(id);
+            // If it wants more, it is served in the next turn.
+            self.with_queue(id, context, |queue, sink| queue.pump(sink));
+            self.get_waiting(id, context);
+        }
+    }
+
+    fn page_in_unwritten(&mut self, id: QueueId) {
+        let Some(owned) = find(&mut self.queues, id) else {
+            return;
+        };
+        owned.is_fetching = false;
+        let queue = &mut owned.queue;
+        let enough = queue.resident_bytes().0 + self.memory.room().max(FETCH_LEAST);
+        while queue.resident_bytes().0 < enough
+            && queue.wants_page().is_some()
+            && let Some(Paged { position, lsn, .. }) = queue.front_page()
+            && let Some(message) = self.journal.unwritten(lsn)
+        {
+            let priority = priority_of(&message.as_ref());
+            queue.page_in(position, lsn, priority, || message);
+        }
+        owned.account(&mut self.memory);
     }
 
     fn confirm(&mut self, outbox: &mut Outbox) {

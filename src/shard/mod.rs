@@ -244,13 +244,19 @@ impl Shard {
 
     /// Whether [`Shard::begin_turn`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.rubbish.is_empty() || self.dead_letters.can_send() || self.to_review.is_some()
+        !self.rubbish.is_empty()
+            || self.dead_letters.can_send()
+            || self.to_review.is_some()
+            || self.waits_in_vain()
     }
 
     /// Begins a turn, with its share of the work that needs no input: dropping the messages of purged
-    /// and deleted queues, sending dead letters, and what policies have changed.
+    /// and deleted queues, sending dead letters, what policies have changed, and what can't wait for the log.
     pub fn begin_turn(&mut self, context: &mut ShardContext<'_>) {
         self.review_some(context.topology);
+        if self.waits_in_vain() {
+            self.serve_unwritten(context);
+        }
         self.send_letters(context);
         // What was purged still counts as alive in the log until it is dropped here.
         if self.rubbish.is_empty() {

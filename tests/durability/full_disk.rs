@@ -114,6 +114,19 @@ fn a_kill_on_a_full_disk_loses_nothing() {
     });
 }
 
+/// The files that the log would fill next, had it kept them, would take what must be free.
+#[test]
+fn an_alarm_ends_when_consumers_have_made_room() {
+    if let Some(disk) = SmallDisk::mount() {
+        let home = disk.home_with_limit(DISK_BYTES / 2);
+        let broker = home.start(1);
+        let load = Load::until_full(&broker);
+        take_all(&broker, load);
+        broker.process().log_line_with("disk alarm cleared");
+        broker.stop();
+    }
+}
+
 /// Nobody acknowledges anything then, and what waits for room leads nowhere any more.
 #[test]
 fn a_queue_that_is_deleted_makes_room_on_a_full_disk() {

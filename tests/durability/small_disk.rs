@@ -9,8 +9,6 @@ use crate::support::broker::scratch_directory;
 use crate::support::home::Home;
 
 pub(crate) const DISK_BYTES: u64 = 64 * 1024 * 1024;
-/// Only the real end of space is to count.
-const CONFIGURATION: &str = "disk_free_limit.absolute = 1\n";
 
 /// A small file system of its own, unmounted when the test is over, however it ends.
 pub(crate) struct SmallDisk {
@@ -43,7 +41,14 @@ impl SmallDisk {
     }
 
     pub(crate) fn home(&self) -> Home {
-        Home::with_data_in(self.mounted_at.join("data"), CONFIGURATION)
+        // Only the real end of space is to count.
+        self.home_with_limit(1)
+    }
+
+    /// Where publishers are blocked as soon as fewer bytes than that are free.
+    pub(crate) fn home_with_limit(&self, free_bytes: u64) -> Home {
+        let configuration = format!("disk_free_limit.absolute = {free_bytes}\n");
+        Home::with_data_in(self.mounted_at.join("data"), &configuration)
     }
 }
 

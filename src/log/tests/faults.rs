@@ -42,6 +42,71 @@ fn a_full_disk_leaves_a_reserve_and_is_asked_again() {
     assert!(before.len() < 4);
 }
 
+/// A log that has grown: its free files are large, and all that it holds is dead.
+fn drained() -> (Disk, Log) {
+    let (mut disk, mut log) = fresh();
+    let payload = vec![2; 900_000];
+    while log.used() < 40 * limits::SEGMENT_BYTES_MIN {
+        disk.append(&mut log, &[&payload]).expect("room");
+    }
+    (0..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
+    for _ in 0..2 {
+        disk.append(&mut log, &[b"gives all of it back"])
+            .expect("room");
+    }
+    (disk, log)
+}
+
+/// What is ready for the next batches, in bytes.
+fn free_bytes(log: &Log) -> u64 {
+    log.free.iter().map(|file| file.size).sum()
+}
+
+#[test]
+fn while_the_disk_has_little_room_small_files_are_ready_instead_of_large_ones() {
+    let (mut disk, mut log) = drained();
+    let least = limits::FREE_FILES_MIN as u64 * limits::SEGMENT_BYTES_MIN;
+    assert!(free_bytes(&log) > 10 * least, "{}", free_bytes(&log));
+    log.be_frugal(true);
+    while log.preparing.is_some() || log.largest_surplus().is_some() {
+        log.replenish(false, disk.now);
+        disk.serve(&mut log);
+    }
+    assert_eq!(free_bytes(&log), least);
+    // A large message that had come before finds room.
+    let last = log.segments.back().map_or(0, |last| last.file.size);
+    let large = vec![3; last as usize];
+    assert!(log.room(large.len(), 1, disk.now).is_none());
+    disk.serve(&mut log);
+    log.replenish(true, disk.now);
+    disk.append(&mut log, &[&large])
+        .expect("its file is kept for it");
+    log.be_frugal(false);
+    disk.append(&mut log, &[&large]).expect("room");
+    let usual = log.free.iter().map(|file| file.size).max();
+    assert!(usual > Some(limits::SEGMENT_BYTES_MIN), "{usual:?}");
+}
+
+#[test]
+fn on_a_full_disk_a_large_free_file_makes_way_for_a_small_one() {
+    let (mut disk, mut log) = drained();
+    let before = free_bytes(&log);
+    disk.is_full = true;
+    log.be_frugal(true);
+    log.replenish(false, disk.now);
+    disk.serve(&mut log);
+    assert!(log.is_full() && free_bytes(&log) < before);
+    assert_eq!(log.free.len(), 1, "the reserve stays");
+    disk.is_full = false;
+    while log.preparing.is_some() || log.largest_surplus().is_some() {
+        disk.now = disk.now + limits::DISK_RETRY;
+        log.replenish(false, disk.now);
+        disk.serve(&mut log);
+    }
+    assert!(!log.is_full());
+    assert_eq!(log.free.len(), limits::FREE_FILES_MIN);
+}
+
 /// Else nobody could tell whether its last batch, should bits of it flip, was ever durable.
 #[test]
 fn a_log_on_a_full_disk_can_still_be_closed() {

@@ -159,6 +159,19 @@ impl Journal {
         self.log.upcoming_lsn() <= self.log.durable_lsn()
     }
 
+    /// Whether what waits for the next batch may wait for long, since there is no room for it.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.log.is_stuck()
+    }
+
+    /// A message that may be long in no batch yet, and can't be read before it is: memory still has it.
+    pub(super) fn unwritten(&self, lsn: Lsn) -> Option<StoredMessage> {
+        let at = lsn.0.checked_sub(self.first_pending.0)?;
+        let pending = self.pending.get(at as usize);
+        let pending = pending.filter(|_| self.is_stuck());
+        pending.map(|pending| pending.message.clone())
+    }
+
     /// Takes in a message under [`Journal::upcoming_lsn`]. It is in one place at least.
     pub(super) fn append(&mut self, message: StoredMessage, targets: &[Target], now: Time) {
         self.push(message, targets, false, now);
@@ -462,6 +475,11 @@ impl Journal {
     /// A file was made, or not.
     pub(super) fn prepared(&mut self, file: FileNumber, made: bool, now: Time) {
         self.log.prepared(file, made, now);
+    }
+
+    /// Whether the disk has little room.
+    pub(super) fn be_frugal(&mut self, is_frugal: bool) {
+        self.log.be_frugal(is_frugal);
     }
 
     /// What the disk is to do next.
