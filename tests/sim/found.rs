@@ -102,12 +102,12 @@ pub(crate) const FOUND: [(u64, Extras, &str); 26] = [
     (830_000_507, Extras::FORGETTING, "and when they came back"),
     (
         1_001_416,
-        Extras::ALL,
+        Extras::CALM,
         "the files of a deleted queue stayed where nothing else was written",
     ),
     (
         1_003_833,
-        Extras::ALL,
+        Extras::CALM,
         "what the number of letters on their way took stayed when they were gone",
     ),
 ];

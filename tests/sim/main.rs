@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `SEED=42 cargo test --test sim` replays one seed,
-//! `SIM_WITHOUT=moves,rules,definitions,rests,pages,delays,repeats,refusals,keepers` without those [`Extras`].
+//! `SIM_WITHOUT=moves,rules,definitions,rests,pages,delays,repeats,refusals,keepers,alarms` without those [`Extras`].
 //! `SIM_CRASHES=20000` says how many disks are to be recovered and checked, `SIM_FIRST=7000` from which seed on, and
 //! `SIM_TAIL=1000` how many events are told of when a rule is broken.
 

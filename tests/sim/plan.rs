@@ -29,6 +29,8 @@ pub(crate) struct Extras {
     pub(crate) refusals: bool,
     /// Queues keep their letters until they are taken.
     pub(crate) keepers: bool,
+    /// While a log can't grow, the disk's alarm is on.
+    pub(crate) alarms: bool,
 }
 
 impl Extras {
@@ -42,11 +44,17 @@ impl Extras {
         repeats: true,
         refusals: true,
         keepers: true,
+        alarms: true,
+    };
+    /// All before there were alarms.
+    pub(crate) const CALM: Self = Self {
+        alarms: false,
+        ..Self::ALL
     };
     /// All before queues kept letters.
     pub(crate) const FORGETTING: Self = Self {
         keepers: false,
-        ..Self::ALL
+        ..Self::CALM
     };
     /// All before full queues refused anything.
     pub(crate) const ACCEPTING: Self = Self {
@@ -83,6 +91,7 @@ impl Extras {
         repeats: false,
         refusals: false,
         keepers: false,
+        alarms: false,
     };
 
     /// All but those that `SIM_WITHOUT` names.
@@ -98,6 +107,7 @@ impl Extras {
             repeats: !without.contains("repeats"),
             refusals: !without.contains("refusals"),
             keepers: !without.contains("keepers"),
+            alarms: !without.contains("alarms"),
         }
     }
 }
@@ -121,6 +131,8 @@ pub(crate) struct Plan {
     pub(crate) jumps: bool,
     pub(crate) heartbeat: u16,
     pub(crate) disk_full: bool,
+    /// Whether an alarm says so.
+    pub(crate) alarms: bool,
     pub(crate) eio: bool,
     pub(crate) clean_stops: bool,
     /// After such a stop bits of the disk may flip.
@@ -201,6 +213,8 @@ impl Plan {
                 plan.rules.throw_keepers(seed, &plan.queues);
             }
         }
+        // The others' publishers go on while a disk is full, as far as they get.
+        plan.alarms = extras.alarms && seed.is_multiple_of(2);
         plan.rests = extras.rests.then(|| Dice::new(seed ^ REST));
         (plan, dice)
     }
@@ -245,6 +259,7 @@ impl Plan {
             jumps,
             heartbeat: if heartbeat { 5 } else { 0 },
             disk_full,
+            alarms: false,
             eio,
             clean_stops,
             rots: clean_stops && dice.chance(1, 2),

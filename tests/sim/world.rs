@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leveret::base::{CoreId, Settings, Time, limits};
+use leveret::base::{Alarms, CoreId, Settings, Time, limits};
 use leveret::broker::{Core, RecoveredDefinitions, SocketFate, Stored, Traveller};
 use leveret::log::LogName;
 use leveret::mail::Mail;
@@ -242,11 +242,19 @@ impl World {
     /// The rest of a core's turn: timers, own mail, the disk, mail to peers, output to sockets.
     pub(crate) fn turn(&mut self, index: usize) -> Verdict {
         let now = self.now;
+        // One core's full disk is everybody's.
+        let alarms = self.plan.alarms.then(|| Alarms {
+            disk: self.cores.iter().any(Core::is_disk_full),
+            ..Alarms::default()
+        });
         let core = &mut self.cores[index];
         if core.next_timer().is_some_and(|time| time <= now) {
             core.expire(now);
         }
         core.settle(now);
+        if let Some(alarms) = alarms {
+            core.set_alarms(now, alarms);
+        }
         while let Some((log, size)) = core.next_commit(now) {
             let mut buffer = vec![0xee; size];
             let placed = core.commit(now, log, &mut buffer);

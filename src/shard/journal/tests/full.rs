@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::limits;
+use crate::log::Located;
 
 /// So many notes, or marks, are more than the file in reserve has room for at once.
 const MANY: u64 = limits::SEGMENT_BYTES_MIN / NOTE_LEN as u64 + 1000;
@@ -155,4 +156,37 @@ fn what_a_clean_stop_tells_is_written_in_pieces() {
         disk.told() == told,
         "all of it, and none of what was not told"
     );
+}
+
+#[test]
+fn a_stop_leaves_files_that_the_next_start_can_use() {
+    let (mut disk, mut journal) = full(2 * MANY);
+    let count = fill(&mut disk, &mut journal, 2 * MANY);
+    settle(&mut journal, (0..count).step_by(2));
+    settle(&mut journal, (1..count).step_by(2));
+    finish(&mut journal, &[]);
+    write_all(&mut disk, &mut journal);
+    let (_, mut journal) = disk.start();
+    publish(&mut journal, count, true);
+    write_all(&mut disk, &mut journal);
+    assert_eq!(disk.told(), [(count, true, 0)]);
+}
+
+#[test]
+fn what_waits_for_room_can_be_had_from_memory() {
+    let (mut disk, mut journal) = full(MANY);
+    let count = fill(&mut disk, &mut journal, MANY);
+    let lsn = Lsn(FIRST + count - 1);
+    assert_eq!(journal.log.locate(lsn), Located::NotYet);
+    let message = journal.unwritten(lsn).expect("it is in no batch");
+    assert_eq!(message.as_ref().body, b"body");
+    let logged = Lsn(journal.first_pending.0 - 1);
+    assert!(journal.unwritten(logged).is_none(), "that can be read");
+    disk.is_full = false;
+    disk.elapsed += limits::DISK_RETRY;
+    assert!(!disk.write_batch(&mut journal), "a file is made first");
+    write_all(&mut disk, &mut journal);
+    publish(&mut journal, count, true);
+    let lsn = Lsn(FIRST + count);
+    assert!(journal.unwritten(lsn).is_none(), "there is room for it");
 }
