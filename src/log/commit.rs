@@ -47,7 +47,7 @@ pub struct Log {
     /// The bytes of a file that a batch wanted which found no room when last asked.
     starved: Option<u64>,
     /// The disk has little room: files that wait for the next batches are to be small.
-    is_frugal: bool,
+    pub(super) is_frugal: bool,
     next_file: u32,
     next_epoch: u64,
     key_seed: u64,
@@ -220,10 +220,17 @@ impl Log {
     }
 
     /// Whether an empty batch should be written: one that closes the log, which has been quiet for a while or is at
-    /// its end, so that recovery knows that the batch before was durable; or one that gives files back.
+    /// its end, so that recovery knows that the batch before was durable; or one that gives files back, or begins to.
     pub fn wants_empty(&self, now: Time) -> bool {
         let is_quiet = self.unclosed.is_some_and(|since| now >= since + CLOSE);
-        is_quiet || self.is_finishing() || self.gives_back()
+        is_quiet || self.is_finishing() || self.gives_back() || self.leaves_last()
+    }
+
+    /// On a disk with little room, whether the last segment is dead, and larger than the one that can take its place.
+    fn leaves_last(&self) -> bool {
+        let last = self.segments.back().filter(|last| last.live == 0);
+        let is_large = last.is_some_and(|last| last.file.size > file_size(0));
+        self.is_frugal && is_large && self.free.len() >= limits::FREE_FILES_MIN
     }
 
     /// Tries again to make the files that should be ready, if the disk was full. `is_wanted`: whether something waits
@@ -256,7 +263,7 @@ impl Log {
         self.starved = None;
         let closing = if least > 0 { BLOCK } else { 0 };
         let kept = closing + if self.gives_back() { 0 } else { BLOCK };
-        if let Some(segment) = self.segments.back() {
+        if let Some(segment) = self.segments.back().filter(|_| !self.leaves_last()) {
             let left = ((segment.file.size - segment.used) as usize).saturating_sub(kept);
             if left >= whole_blocks(HEADERS + least) {
                 let records = left - HEADERS;
@@ -314,8 +321,8 @@ impl Log {
         }
     }
 
-    /// Whether the disk has little room. Then files that wait for the next batches make way for small ones: nothing
-    /// much will be written until there is more.
+    /// Whether the disk has little room. Then less of it may be dead, and files that wait for the next batches make way
+    /// for small ones: nothing much will be written until there is more.
     pub fn be_frugal(&mut self, is_frugal: bool) {
         self.is_frugal = is_frugal;
         self.save_space(limits::FREE_FILES_MIN);

@@ -106,7 +106,11 @@ impl Log {
         }
         let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
         let alive = self.used() - garbage;
-        garbage > alive + self.garbage_bytes
+        let allowed = match self.is_frugal {
+            true => self.garbage_bytes.min(limits::SEGMENT_BYTES_MIN),
+            false => self.garbage_bytes,
+        };
+        garbage > alive + allowed
     }
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it

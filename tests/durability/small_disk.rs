@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::support::PATIENCE;
 use crate::support::broker::scratch_directory;
 use crate::support::home::Home;
 
@@ -70,7 +73,14 @@ impl SmallDisk {
 
     /// It works again, with what had reached the image before.
     pub(crate) fn mend(&self) {
-        let unmounted = run(Command::new("umount").arg(&self.mounted_at));
+        // The kernel closes the files of a broker's rings some time after the broker has ended.
+        let patience = Instant::now() + PATIENCE;
+        let unmount = || run(Command::new("umount").arg(&self.mounted_at));
+        let mut unmounted = unmount();
+        while unmounted.is_err() && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(10));
+            unmounted = unmount();
+        }
         let mounted = unmounted.and_then(|()| mount(&self.image, &self.mounted_at));
         mounted.expect("nobody uses it any more");
     }

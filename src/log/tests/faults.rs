@@ -42,13 +42,19 @@ fn a_full_disk_leaves_a_reserve_and_is_asked_again() {
     assert!(before.len() < 4);
 }
 
-/// A log that has grown: its free files are large, and all that it holds is dead.
-fn drained() -> (Disk, Log) {
+/// A log that has grown to large files.
+fn grown() -> (Disk, Log) {
     let (mut disk, mut log) = fresh();
     let payload = vec![2; 900_000];
     while log.used() < 40 * limits::SEGMENT_BYTES_MIN {
         disk.append(&mut log, &[&payload]).expect("room");
     }
+    (disk, log)
+}
+
+/// The same, when all that it holds is dead.
+fn drained() -> (Disk, Log) {
+    let (mut disk, mut log) = grown();
     (0..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
     for _ in 0..2 {
         disk.append(&mut log, &[b"gives all of it back"])
@@ -81,10 +87,44 @@ fn while_the_disk_has_little_room_small_files_are_ready_instead_of_large_ones() 
     log.replenish(true, disk.now);
     disk.append(&mut log, &[&large])
         .expect("its file is kept for it");
-    log.be_frugal(false);
-    disk.append(&mut log, &[&large]).expect("room");
-    let usual = log.free.iter().map(|file| file.size).max();
-    assert!(usual > Some(limits::SEGMENT_BYTES_MIN), "{usual:?}");
+}
+
+/// Does what is due for as long as there is something.
+fn rest(disk: &mut Disk, log: &mut Log) {
+    loop {
+        log.replenish(false, disk.now);
+        disk.serve(log);
+        if log.wants_empty(disk.now) {
+            disk.append(log, &[]).expect("room");
+        } else if log.preparing.is_none() && log.largest_surplus().is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn while_the_disk_has_little_room_a_log_of_dead_messages_takes_hardly_any() {
+    let (mut disk, mut log) = drained();
+    let last = log.segments.back().map(|last| last.file.size);
+    assert!(last > Some(8 * limits::SEGMENT_BYTES_MIN), "{last:?}");
+    (0..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
+    log.be_frugal(true);
+    rest(&mut disk, &mut log);
+    let left: usize = disk.files.values().map(Vec::len).sum();
+    let files = 1 + limits::FREE_FILES_MIN as u64;
+    assert_eq!(left as u64, files * limits::SEGMENT_BYTES_MIN);
+}
+
+#[test]
+fn while_the_disk_has_little_room_one_old_message_keeps_little_garbage() {
+    let (disk, mut log) = grown();
+    let first = Lsn::FIRST.0;
+    (first + 1..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
+    assert!(!log.wants_rewriting(disk.now));
+    log.be_frugal(true);
+    assert!(log.wants_rewriting(disk.now));
+    let (again, _) = go_through(&disk, &mut log, None);
+    assert_eq!(again, [Lsn(first)]);
 }
 
 #[test]
