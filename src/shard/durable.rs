@@ -231,7 +231,9 @@ impl Shard {
             && let Some(message) = self.journal.unwritten(lsn)
         {
             let priority = priority_of(&message.as_ref());
-            queue.page_in(position, lsn, priority, || message);
+            if !queue.page_in(position, lsn, priority, || message) {
+                break;
+            }
         }
         owned.account(&mut self.memory);
     }
