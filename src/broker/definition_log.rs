@@ -296,7 +296,7 @@ impl DefinitionLog {
         self.log.prepared(file, made, now);
     }
 
-    /// Whether the disk has little room.
+    /// As [`Log::be_frugal`].
     pub(super) fn be_frugal(&mut self, is_frugal: bool) {
         self.log.be_frugal(is_frugal);
     }

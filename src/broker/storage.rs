@@ -189,7 +189,7 @@ impl Core {
         definitions || self.shard.is_disk_full()
     }
 
-    /// Whether the disk has little room.
+    /// While the disk has little room, the logs take no more of it than they must.
     pub(super) fn be_frugal(&mut self, is_frugal: bool) {
         self.shard.be_frugal(is_frugal);
         if let Some(catalog) = &mut self.catalog {

@@ -44,9 +44,9 @@ pub struct Log {
     pub(super) preparing: Option<FreeFile>,
     /// The last attempt to make a file failed, the disk being full: when it may be tried again.
     full_until: Option<Time>,
-    /// The bytes of a file that a batch wanted which found no room when last asked.
+    /// The batch that waits found no room when last asked: how large a file it wants.
     starved: Option<u64>,
-    /// The disk has little room: files that wait for the next batches are to be small.
+    /// The disk has little room: see [`Log::be_frugal`].
     pub(super) is_frugal: bool,
     next_file: u32,
     next_epoch: u64,
@@ -226,14 +226,19 @@ impl Log {
         is_quiet || self.is_finishing() || self.gives_back() || self.leaves_last()
     }
 
-    /// On a disk with little room, whether the last segment is dead, and larger than the one that can take its place.
+    /// On a disk with little room, whether all segments are dead and the last one, which is being filled, is larger
+    /// than another that is ready.
     fn leaves_last(&self) -> bool {
-        let last = self.segments.back().filter(|last| last.live == 0);
-        let is_large = last.is_some_and(|last| last.file.size > file_size(0));
-        self.is_frugal && is_large && self.free.len() >= limits::FREE_FILES_MIN
+        let smallest = self.free.iter().map(|file| file.size).min();
+        let last = self.segments.back();
+        self.is_frugal
+            && self.free.len() >= limits::FREE_FILES_MIN
+            && last.is_some_and(|last| Some(last.file.size) > smallest)
+            && self.segments.iter().all(|segment| segment.live == 0)
     }
 
-    /// Tries again to make the files that should be ready, if the disk was full. `is_wanted`: whether something waits
+    /// Tries again to make the files that should be ready, if the disk was full or those that are there are too large.
+    /// `is_wanted`: whether something waits
     /// for the next batch.
     pub fn replenish(&mut self, is_wanted: bool, now: Time) {
         self.starved.take_if(|_| !is_wanted);
@@ -260,28 +265,49 @@ impl Log {
         if self.in_flight.is_some() {
             return None;
         }
-        self.starved = None;
+        let found = self.find_room(least, spare);
+        self.starved = found.err();
+        if let Some(needed) = self.starved {
+            self.prepare(needed, now);
+        }
+        found.ok()
+    }
+
+    /// The same, of the last free file too. Whoever was told that there is no room goes on waiting for it.
+    pub fn reserved_room(&self, least: usize) -> Option<Room> {
+        self.find_room(least, 0)
+            .ok()
+            .filter(|_| self.in_flight.is_none())
+    }
+
+    /// The room, or how large a file would have it.
+    fn find_room(&self, least: usize, spare: usize) -> Result<Room, u64> {
         let closing = if least > 0 { BLOCK } else { 0 };
         let kept = closing + if self.gives_back() { 0 } else { BLOCK };
-        if let Some(segment) = self.segments.back().filter(|_| !self.leaves_last()) {
+        let needed = (BLOCK + whole_blocks(HEADERS + least) + kept) as u64;
+        let next = || {
+            let fitting = self.free.iter().filter(|file| file.size >= needed);
+            // A small one gives more back.
+            let small = |file: &FreeFile| if self.is_frugal { file.size } else { 0 };
+            fitting
+                .min_by_key(|file| (small(file), file.file))
+                .filter(|_| self.free.len() > spare)
+        };
+        if let Some(segment) = self.segments.back()
+            && !(self.leaves_last() && next().is_some())
+        {
             let left = ((segment.file.size - segment.used) as usize).saturating_sub(kept);
             if left >= whole_blocks(HEADERS + least) {
                 let records = left - HEADERS;
                 let opens = None;
-                return Some(Room { records, opens });
+                return Ok(Room { records, opens });
             }
         }
-        let needed = (BLOCK + whole_blocks(HEADERS + least) + kept) as u64;
-        let fitting = self.free.iter().filter(|file| file.size >= needed);
-        let opens = (self.free.len() > spare)
-            .then(|| fitting.min_by_key(|file| file.file).copied())
-            .flatten();
-        if opens.is_none() {
-            self.starved = Some(needed);
-            self.prepare(needed, now);
-        }
-        let records = opens?.size as usize - BLOCK - HEADERS - kept;
-        Some(Room { records, opens })
+        let file = next().ok_or(needed)?;
+        Ok(Room {
+            records: file.size as usize - BLOCK - HEADERS - kept,
+            opens: Some(*file),
+        })
     }
 
     /// Asks for a file of at least so many bytes, unless one is on its way or the disk is full.
@@ -321,8 +347,8 @@ impl Log {
         }
     }
 
-    /// Whether the disk has little room. Then less of it may be dead, and files that wait for the next batches make way
-    /// for small ones: nothing much will be written until there is more.
+    /// While the disk has little room, the log takes no more of it than it must: files that wait for the next batches
+    /// make way for small ones, as does a last segment that is dead. Nothing much will be written until there is more.
     pub fn be_frugal(&mut self, is_frugal: bool) {
         self.is_frugal = is_frugal;
         self.save_space(limits::FREE_FILES_MIN);

@@ -106,11 +106,10 @@ impl Log {
         }
         let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
         let alive = self.used() - garbage;
-        let allowed = match self.is_frugal {
-            true => self.garbage_bytes.min(limits::SEGMENT_BYTES_MIN),
-            false => self.garbage_bytes,
-        };
-        garbage > alive + allowed
+        // On a disk with little room they must fit into half of what is ready: they are a guess.
+        let ready: u64 = self.free.iter().map(|file| file.size).sum();
+        let survivors = oldest.used - oldest.garbage();
+        garbage > alive + self.garbage_bytes && (!self.is_frugal || survivors <= ready / 2)
     }
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it

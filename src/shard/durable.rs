@@ -139,7 +139,7 @@ impl Shard {
         self.journal.is_full()
     }
 
-    /// Whether the disk has little room, so that the log should take no more of it than it must.
+    /// While the disk has little room, the log takes no more of it than it must.
     pub fn be_frugal(&mut self, is_frugal: bool) {
         self.journal.be_frugal(is_frugal);
     }
@@ -185,9 +185,7 @@ impl Shard {
     /// The batch is durable: publishers are told, and queues may have messages of it.
     pub fn committed(&mut self, context: &mut ShardContext<'_>) {
         self.journal.written();
-        self.letters_committed();
-        self.ahead.committed();
-        self.read_ahead();
+        self.letters_ask_again();
         self.confirm(context.outbox);
         for id in std::mem::take(&mut self.starved) {
             if let Some(owned) = self.owned(id) {
@@ -207,15 +205,25 @@ impl Shard {
 
     /// Serves those from memory, each with some: it is they who make room.
     pub(super) fn serve_unwritten(&mut self, context: &mut ShardContext<'_>) {
-        self.letters_committed();
-        self.ahead.committed();
-        self.read_ahead();
+        self.letters_ask_again();
         for id in std::mem::take(&mut self.starved) {
             self.page_in_unwritten(id);
             // If it wants more, it is served in the next turn.
-            self.with_queue(id, context, |queue, sink| queue.pump(sink));
-            self.get_waiting(id, context);
+            self.serve(id, context);
         }
+    }
+
+    /// Letters that wait for a batch may have what they wait for.
+    fn letters_ask_again(&mut self) {
+        self.letters_committed();
+        self.ahead.committed();
+        self.read_ahead();
+    }
+
+    /// A queue has messages in memory that it hadn't.
+    fn serve(&mut self, id: QueueId, context: &mut ShardContext<'_>) {
+        self.with_queue(id, context, |queue, sink| queue.pump(sink));
+        self.get_waiting(id, context);
     }
 
     fn page_in_unwritten(&mut self, id: QueueId) {
@@ -280,8 +288,7 @@ impl Shard {
                         )
                     });
                 }
-                self.with_queue(queue, context, |queue, sink| queue.pump(sink));
-                self.get_waiting(queue, context);
+                self.serve(queue, context);
             }
             Purpose::Letter(asked) => {
                 self.letters_read(asked, &stretch, bytes, notices);

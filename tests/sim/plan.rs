@@ -29,7 +29,7 @@ pub(crate) struct Extras {
     pub(crate) refusals: bool,
     /// Queues keep their letters until they are taken.
     pub(crate) keepers: bool,
-    /// While a log can't grow, the disk's alarm is on.
+    /// While a log can't grow, the disk's alarm is on, and at other times.
     pub(crate) alarms: bool,
 }
 

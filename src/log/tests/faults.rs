@@ -115,16 +115,44 @@ fn while_the_disk_has_little_room_a_log_of_dead_messages_takes_hardly_any() {
     assert_eq!(left as u64, files * limits::SEGMENT_BYTES_MIN);
 }
 
+/// It would be room lost: none goes before those that are older.
 #[test]
-fn while_the_disk_has_little_room_one_old_message_keeps_little_garbage() {
-    let (disk, mut log) = grown();
-    let first = Lsn::FIRST.0;
-    (first + 1..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
-    assert!(!log.wants_rewriting(disk.now));
+fn while_the_disk_has_little_room_a_dead_segment_behind_a_living_one_is_filled_up() {
+    let (mut disk, mut log) = grown();
+    (Lsn::FIRST.0 + 1..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
+    let last = log.segments.back().map(|last| last.epoch);
     log.be_frugal(true);
+    rest(&mut disk, &mut log);
+    disk.append(&mut log, &[b"x"]).expect("room");
+    assert_eq!(log.segments.back().map(|last| last.epoch), last);
+}
+
+#[test]
+fn while_the_disk_has_little_room_no_more_is_written_again_than_there_is_room_for() {
+    let (mut disk, mut log) = grown();
+    log.garbage_bytes = 0;
+    (Lsn::FIRST.0 + 1..log.upcoming_lsn().0).for_each(|lsn| log.forget(Lsn(lsn)));
+    log.be_frugal(true);
+    rest(&mut disk, &mut log);
+    assert!(log.wants_rewriting(disk.now), "one of 900 KB");
+    log.free.pop();
+    assert!(!log.wants_rewriting(disk.now), "into 1 MiB");
+    log.be_frugal(false);
     assert!(log.wants_rewriting(disk.now));
-    let (again, _) = go_through(&disk, &mut log, None);
-    assert_eq!(again, [Lsn(first)]);
+}
+
+/// Acknowledgements go by what is in reserve, and a large message waits.
+#[test]
+fn what_waits_for_room_is_not_forgotten_for_what_needs_less() {
+    let (mut disk, mut log) = fresh();
+    disk.append(&mut log, &[b"x"]).expect("room");
+    let large = 3 * limits::SEGMENT_BYTES_MIN as usize;
+    log.be_frugal(true);
+    assert!(log.room(large, 1, disk.now).is_none());
+    assert!(log.reserved_room(1).is_some());
+    assert!(log.is_stuck());
+    disk.serve(&mut log);
+    assert!(log.room(large, 1, disk.now).is_some(), "its file was made");
 }
 
 #[test]

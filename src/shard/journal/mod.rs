@@ -355,7 +355,7 @@ impl Journal {
         let room = self
             .log
             .room(notes + first, 1, now)
-            .or_else(|| self.reserve(now))?;
+            .or_else(|| self.reserve())?;
         self.room = Some(room);
         let wanted = notes + self.pending_bytes.min(limits::BATCH_BYTES_MAX).max(first);
         Some(room.buffer_len(wanted.min(room.records)))
@@ -368,7 +368,7 @@ impl Journal {
 
     /// A file is kept in reserve, and a block at the end of each, for what gives space back. Publishes may come along
     /// with it.
-    fn reserve(&mut self, now: Time) -> Option<Room> {
+    fn reserve(&self) -> Option<Room> {
         let may_wait =
             self.pending_again == 0 && !self.notes.is_finishing() && self.notes.len() == 0;
         let least = if self.notes.ready_len(self.first_pending) > 0 {
@@ -379,8 +379,8 @@ impl Journal {
             (!may_wait || self.log.gives_back()).then(|| self.first_len())
         };
         least
-            .and_then(|least| self.log.room(least, 0, now))
-            .or_else(|| self.log.gives_back().then(|| self.log.room(0, 0, now))?)
+            .and_then(|least| self.log.reserved_room(least))
+            .or_else(|| self.log.gives_back().then(|| self.log.reserved_room(0))?)
     }
 
     /// Messages at the front that were settled need not be written.
@@ -477,7 +477,7 @@ impl Journal {
         self.log.prepared(file, made, now);
     }
 
-    /// Whether the disk has little room.
+    /// As [`Log::be_frugal`].
     pub(super) fn be_frugal(&mut self, is_frugal: bool) {
         self.log.be_frugal(is_frugal);
     }
