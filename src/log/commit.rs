@@ -229,17 +229,17 @@ impl Log {
     /// On a disk with little room, whether all segments are dead and the last one, which is being filled, is larger
     /// than another that is ready.
     fn leaves_last(&self) -> bool {
-        let smallest = self.free.iter().map(|file| file.size).min();
-        let last = self.segments.back();
         self.is_frugal
             && self.free.len() >= limits::FREE_FILES_MIN
-            && last.is_some_and(|last| Some(last.file.size) > smallest)
+            && self.segments.back().is_some_and(|last| {
+                let mut free = self.free.iter();
+                free.any(|file| file.size < last.file.size)
+            })
             && self.segments.iter().all(|segment| segment.live == 0)
     }
 
     /// Tries again to make the files that should be ready, if the disk was full or those that are there are too large.
-    /// `is_wanted`: whether something waits
-    /// for the next batch.
+    /// `is_wanted`: whether something waits for the next batch.
     pub fn replenish(&mut self, is_wanted: bool, now: Time) {
         self.starved.take_if(|_| !is_wanted);
         let is_short = self.full_until.is_some() && self.free.len() < limits::FREE_FILES_MIN;
@@ -359,16 +359,23 @@ impl Log {
         while self.free.len() > kept
             && let Some(at) = self.largest_surplus()
         {
-            let file = self.free.swap_remove(at).file;
-            self.requests.push_back(DiskRequest::Remove { file });
+            self.remove_free(at);
         }
     }
 
     /// On a disk with little room, the largest free file, if it is larger than any batch is known to need.
     pub(super) fn largest_surplus(&self) -> Option<usize> {
+        if !self.is_frugal {
+            return None;
+        }
         let largest = (0..self.free.len()).max_by_key(|at| self.free[*at].size);
         let enough = file_size(self.starved.unwrap_or(0));
-        largest.filter(|at| self.is_frugal && self.free[*at].size > enough)
+        largest.filter(|at| self.free[*at].size > enough)
+    }
+
+    fn remove_free(&mut self, at: usize) {
+        let file = self.free.swap_remove(at).file;
+        self.requests.push_back(DiskRequest::Remove { file });
     }
 
     /// A batch in `buffer`, which has [`Room::buffer_len`] bytes. `first_lsn`: of its first record
@@ -531,8 +538,7 @@ impl Log {
         }
         if self.free.len() > limits::FREE_FILES_MAX {
             let smallest = (0..self.free.len()).min_by_key(|at| self.free[*at].size);
-            let file = self.free.swap_remove(smallest.unwrap_or(0)).file;
-            self.requests.push_back(DiskRequest::Remove { file });
+            self.remove_free(smallest.unwrap_or(0));
         }
     }
 

@@ -106,10 +106,12 @@ impl Log {
         }
         let garbage: u64 = self.segments.iter().map(Segment::garbage).sum();
         let alive = self.used() - garbage;
-        // On a disk with little room they must fit into half of what is ready: they are a guess.
-        let ready: u64 = self.free.iter().map(|file| file.size).sum();
-        let survivors = oldest.used - oldest.garbage();
-        garbage > alive + self.garbage_bytes && (!self.is_frugal || survivors <= ready / 2)
+        // On a disk with little room they must fit into half of what is ready: how many bytes they are is a guess.
+        let survivors_fit = || {
+            let ready: u64 = self.free.iter().map(|file| file.size).sum();
+            oldest.used - oldest.garbage() <= ready / 2
+        };
+        garbage > alive + self.garbage_bytes && (!self.is_frugal || survivors_fit())
     }
 
     /// The next stretch of the oldest segment whose survivors are to be written again; none when it

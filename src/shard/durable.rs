@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::journal::{Journal, Kept, LogQueue, Purpose, Recovered, Target};
-use super::memory::Memory;
+use super::memory::{FETCH_LEAST, Memory};
 use super::{Owned, Shard, ShardContext, find};
 use crate::amqp::properties::Properties;
 use crate::base::{CoreId, Lsn, Notices, QueueId, Settings, StoredMessage, Time};
@@ -13,9 +13,6 @@ use crate::mail::Outbox;
 use crate::model::Topology;
 use crate::model::deduplication::key_of;
 use crate::model::queue::{Gone, Paged, Restored, Rubbish, priority_of};
-
-/// Bytes of messages that are taken from the log for a queue that has none in memory, even if that is full.
-const FETCH_LEAST: usize = 32 * 1024;
 
 /// A message of the oldest segment that is still needed.
 struct Survivor {
@@ -232,7 +229,7 @@ impl Shard {
         };
         owned.is_fetching = false;
         let queue = &mut owned.queue;
-        let enough = queue.resident_bytes().0 + self.memory.room().max(FETCH_LEAST);
+        let enough = self.memory.fetch_upto(queue.resident_bytes().0);
         while queue.resident_bytes().0 < enough
             && queue.wants_page().is_some()
             && let Some(Paged { position, lsn, .. }) = queue.front_page()
@@ -318,8 +315,7 @@ impl Shard {
         let (Some(log), Some(wanted)) = (owned.log, owned.queue.front_page()) else {
             return 0;
         };
-        let room = self.memory.room().max(FETCH_LEAST);
-        let enough = owned.queue.resident_bytes().0 + room;
+        let enough = self.memory.fetch_upto(owned.queue.resident_bytes().0);
         // The first that could be read behind the one that was wanted.
         let mut following = stretch.end_lsn;
         let queue = &mut owned.queue;

@@ -4,6 +4,9 @@
 use super::journal::Journal;
 use crate::base::Lsn;
 
+/// Bytes of messages that are taken from the log for a queue that has none in memory, even if that is full.
+pub(super) const FETCH_LEAST: usize = 32 * 1024;
+
 /// Bytes of messages in memory, of all queues.
 pub(super) struct Memory {
     ready: usize,
@@ -38,9 +41,10 @@ impl Memory {
         self.ready + self.out > self.max
     }
 
-    /// Bytes that may still come from the log.
-    pub(super) fn room(&self) -> usize {
-        self.max.saturating_sub(self.ready + self.out)
+    /// Up to how many bytes a queue may fetch messages that has so many in memory.
+    pub(super) fn fetch_upto(&self, resident: usize) -> usize {
+        let room = self.max.saturating_sub(self.ready + self.out);
+        resident + room.max(FETCH_LEAST)
     }
 
     /// Whether what waits takes up much, so that publishers should wait for its drain.

@@ -39,11 +39,11 @@ fn a_failing_disk_ends_the_broker_and_nothing_that_was_confirmed_is_lost() {
             })
         });
         let enough = CONFIRMS * (1 + cycle % 8);
-        let confirms_heard = progress.iter().scan(0, |sum, confirmed| {
+        let mut sums = progress.iter().scan(0, |sum, confirmed| {
             *sum += confirmed;
             Some(*sum)
         });
-        if !{ confirms_heard }.any(|sum| sum >= enough) {
+        if !sums.any(|sum| sum >= enough) {
             let end = published.join().expect("it says why it ended").end;
             panic!(
                 "cycle {cycle}: the disk works until then: {end}\n{}",

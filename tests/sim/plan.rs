@@ -131,7 +131,7 @@ pub(crate) struct Plan {
     pub(crate) jumps: bool,
     pub(crate) heartbeat: u16,
     pub(crate) disk_full: bool,
-    /// Whether an alarm says so.
+    /// Whether the disk's alarm is on then, and now and then for a second.
     pub(crate) alarms: bool,
     pub(crate) eio: bool,
     pub(crate) clean_stops: bool,
